@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Arrows point down: a file includes only headers of its own layer or of one below. The layers
+are the lists in meson.build, from the ground up. Also: one file knows uthash, and no file but
+os_posix.c and those named here makes system calls on files."""
+import os
+import re
+import sys
+
+text = open("meson.build", encoding="utf-8").read()
+LAYERS = ["ground", "bytes", "siblings", "compactor", "engine"]
+layer_of = {"tinykv": -1, "bytes": -1, "lock": -1, "usage": -1, "error": 0, "os": 0, "store": 4}
+for number, name in enumerate(LAYERS):
+    for path in re.findall(r"'([^']+\.c)'", re.search(rf"^{name} = files\((.*?)\)", text, re.S | re.M).group(1)):
+        layer_of.setdefault(os.path.basename(path)[:-2], number)
+
+problems = []
+for directory in ("lib", "wal", "compactor"):
+    for file in sorted(os.listdir(directory)):
+        path = os.path.join(directory, file)
+        source = open(path, encoding="utf-8").read()
+        source = re.sub(r"/\*.*?\*/", "", source, flags=re.S)
+        own = layer_of.get(file[:-2])
+        if own is None:
+            problems.append(f"{path}: in no layer of meson.build")
+            continue
+        for header in re.findall(r'#include "([^"]+)\.h"', source):
+            if layer_of.get(header, 99) > own:
+                problems.append(f"{path}: includes {header}.h of a higher layer")
+            if directory == "compactor" and header == "store":
+                problems.append(f"{path}: the compactor never includes the store")
+        if "<uthash.h>" in source and file != "index.c":
+            problems.append(f"{path}: only index.c knows uthash")
+        if file != "os_posix.c" and re.search(
+                r"[^_\w>.](open|openat|pread|pwrite|fsync|fdatasync|ftruncate|unlink|rename|flock|fopen)\s*\(", source):
+            problems.append(f"{path}: a system call on a file outside os_posix.c")
+        if re.search(r"[^_\w](printf|puts|fprintf|exit|abort)\s*\(", source) and file not in ("os_posix.c",):
+            problems.append(f"{path}: prints or ends the process")
+print("\n".join(problems) or "layers hold")
+sys.exit(1 if problems else 0)

@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_posix.c - the real world behind struct tkv_os. Each function is one system call and the
+ * translation of its result; what a failure means is decided by the engine.
+ *
+ *   - EINTR is retried where trying again cannot hide a loss: open, read, write, truncate,
+ *     lock. An interrupted sync is a failed sync, and a close is never tried twice: Linux
+ *     has freed the descriptor even when it reports an error, and another thread may own
+ *     the number by now.
+ *   - Descriptors 0, 1 and 2 are never used. A host that runs with stderr closed would
+ *     otherwise print its next message into wal.log.
+ *   - Everything is opened O_CLOEXEC, by name in an open directory, and without following a
+ *     symbolic link, so that nothing planted in the store leads out of it.
+ */
+#include "os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Linux moves at most 2 GiB - 4 KiB in one call. A round figure below that keeps the parts of
+ * a huge write aligned. */
+#define IO_SIZE_MAX ((size_t)1 << 30)
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Results ------------------------------------------------------------------------------ */
+
+static int result(int rc)
+{
+    return rc < 0 ? -errno : 0;
+}
+
+/* Exchange a descriptor below 3 for one above, or pass the failure in errno on. */
+static int above_stdio(int fd)
+{
+    int moved;
+
+    if (fd < 0)
+        return -errno;
+    if (fd > STDERR_FILENO)
+        return fd;
+    moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (moved < 0)
+        moved = -errno;
+    (void)close(fd);
+    return moved;
+}
+
+static int open_retry(int dir, const char *name, int flags)
+{
+    int fd;
+
+    do
+        fd = openat(dir, name, flags | O_CLOEXEC, 0600);
+    while (fd < 0 && errno == EINTR);
+    return above_stdio(fd);
+}
+
+/* Directories -------------------------------------------------------------------------- */
+
+/* A directory that was just made is only as durable as its entry in the parent, which the
+ * engine has no handle for. A parent that we may not even read is left to its owner. */
+static int sync_parent(int dir)
+{
+    const int parent = open_retry(dir, "..", O_RDONLY | O_DIRECTORY);
+    int rc;
+
+    if (parent < 0)
+        return parent == -EACCES ? 0 : parent;
+    rc = result(fsync(parent));
+    (void)close(parent);
+    return rc;
+}
+
+static int posix_open_dir(struct tkv_os *os, const char *path, bool create)
+{
+    int dir = open_retry(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+    int rc;
+
+    (void)os;
+    if (dir != -ENOENT || !create)
+        return dir;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    dir = open_retry(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+    if (dir < 0)
+        return dir;
+    rc = sync_parent(dir);
+    if (rc == 0)
+        return dir;
+    (void)close(dir);
+    return rc;
+}
+
+static int posix_open_dir_at(struct tkv_os *os, int dir, const char *name, bool create)
+{
+    (void)os;
+    if (create && mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    return open_retry(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+}
+
+static int posix_sync_dir(struct tkv_os *os, int dir)
+{
+    (void)os;
+    return result(fsync(dir));
+}
+
+static int posix_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *context)
+{
+    /* A descriptor of our own: a duplicate would share its position with every other list
+     * of this directory. */
+    const int fd = open_retry(dir, ".", O_RDONLY | O_DIRECTORY);
+    struct dirent *entry;
+    DIR *stream;
+    int rc;
+
+    (void)os;
+    if (fd < 0)
+        return fd;
+    stream = fdopendir(fd);
+    if (stream == NULL) {
+        rc = -errno;
+        (void)close(fd);
+        return rc;
+    }
+    while ((errno = 0, entry = readdir(stream)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            fn(context, entry->d_name);
+    }
+    rc = -errno;
+    (void)closedir(stream);
+    return rc;
+}
+
+static int posix_rename(struct tkv_os *os, int dir, const char *from, const char *to)
+{
+    (void)os;
+    return result(renameat(dir, from, dir, to));
+}
+
+static int posix_unlink(struct tkv_os *os, int dir, const char *name)
+{
+    (void)os;
+    return result(unlinkat(dir, name, 0));
+}
+
+static bool is_remote_type(uint32_t type)
+{
+    switch (type) {
+    case 0x00006969: /* NFS */
+    case 0x0000517b: /* SMB */
+    case 0xff534d42: /* CIFS */
+    case 0xfe534d42: /* SMB2 */
+    case 0x01021997: /* 9p */
+    case 0x00c36400: /* Ceph */
+    case 0x5346414f: /* AFS */
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int posix_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_info)
+{
+    struct statvfs space;
+    struct statfs type;
+
+    (void)os;
+    if (fstatvfs(dir, &space) < 0 || fstatfs(dir, &type) < 0)
+        return -errno;
+    *ret_info = (struct tkv_os_fs_info){
+        .free_bytes = (uint64_t)space.f_bavail * space.f_frsize,
+        .total_bytes = (uint64_t)space.f_blocks * space.f_frsize,
+        .is_remote = is_remote_type((uint32_t)type.f_type),
+        .is_read_only = (space.f_flag & ST_RDONLY) != 0,
+    };
+    return 0;
+}
+
+/* Locks -------------------------------------------------------------------------------- */
+
+/*
+ * The locks that this process holds: the one deliberate exception to "no mutable state at
+ * file scope". Two handles in one process must conflict, but where flock() is emulated by
+ * fcntl() locks (NFS), the kernel sees one owner per process, and nothing that belongs to one
+ * handle can know of the other. Keyed by the directory, so that no second path to it helps.
+ */
+struct held_lock {
+    dev_t device;
+    ino_t inode;
+    int fd; /* closing it releases the lock */
+    bool shared;
+    struct held_lock *next;
+};
+
+static pthread_mutex_t held_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct held_lock *held_locks;
+static pthread_once_t held_once = PTHREAD_ONCE_INIT;
+
+static void held_lock_table(void)
+{
+    (void)pthread_mutex_lock(&held_mutex);
+}
+
+static void held_unlock_table(void)
+{
+    (void)pthread_mutex_unlock(&held_mutex);
+}
+
+/* A fork in one thread while another is in the table would leave it locked for ever in the
+ * child, where close() must stay harmless. */
+static void held_survive_fork(void)
+{
+    (void)pthread_atfork(held_lock_table, held_unlock_table, held_unlock_table);
+}
+
+static int held_add(const struct held_lock *wanted)
+{
+    struct held_lock *added;
+
+    for (const struct held_lock *h = held_locks; h != NULL; h = h->next) {
+        if (h->fd == wanted->fd)
+            return -EINVAL;
+        if (h->device == wanted->device && h->inode == wanted->inode &&
+            !(h->shared && wanted->shared))
+            return -EWOULDBLOCK;
+    }
+    added = malloc(sizeof *added);
+    if (added == NULL)
+        return -ENOMEM;
+    *added = *wanted;
+    added->next = held_locks;
+    held_locks = added;
+    return 0;
+}
+
+static void held_remove(int fd)
+{
+    for (struct held_lock **at = &held_locks; *at != NULL; at = &(*at)->next) {
+        struct held_lock *h = *at;
+        if (h->fd == fd) {
+            *at = h->next;
+            free(h);
+            return;
+        }
+    }
+}
+
+static int flock_retry(int fd, int operation)
+{
+    int rc;
+
+    do
+        rc = result(flock(fd, operation | LOCK_NB));
+    while (rc == -EINTR);
+    return rc;
+}
+
+static int posix_lock(struct tkv_os *os, int dir, int fd, bool shared)
+{
+    struct stat st;
+    int rc;
+
+    (void)os;
+    if (fstat(dir, &st) < 0)
+        return -errno;
+    (void)pthread_once(&held_once, held_survive_fork);
+    held_lock_table();
+    rc = held_add(&(struct held_lock){st.st_dev, st.st_ino, fd, shared, NULL});
+    if (rc == 0) {
+        rc = flock_retry(fd, shared ? LOCK_SH : LOCK_EX);
+        if (rc < 0)
+            held_remove(fd);
+    }
+    held_unlock_table();
+    return rc;
+}
+
+/* Files -------------------------------------------------------------------------------- */
+
+static int open_flags(unsigned flags)
+{
+    /* Without O_NONBLOCK, opening a FIFO for reading would wait for a writer. It means
+     * nothing to a regular file, so it may stay. */
+    int f = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+
+    f |= flags & TKV_OS_WRITE ? O_RDWR : O_RDONLY;
+    if (flags & TKV_OS_CREATE)
+        f |= O_CREAT;
+    if (flags & TKV_OS_EXCLUSIVE)
+        f |= O_EXCL;
+    if (flags & TKV_OS_TRUNCATE)
+        f |= O_TRUNC;
+    if (flags & TKV_OS_DIRECT_SYNC)
+        f |= O_DIRECT | O_DSYNC;
+    return f;
+}
+
+static int posix_open(struct tkv_os *os, int dir, const char *name, unsigned flags)
+{
+    const int fd = open_retry(dir, name, open_flags(flags));
+    struct stat st;
+    int rc = 0;
+
+    (void)os;
+    if (fd == -EISDIR || fd == -ENXIO || fd == -ENODEV)
+        return -EINVAL; /* a directory, a socket, a device without a driver */
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        rc = -errno;
+    else if (!S_ISREG(st.st_mode))
+        rc = -EINVAL;
+    if (rc == 0)
+        return fd;
+    (void)close(fd);
+    return rc;
+}
+
+static int posix_close(struct tkv_os *os, int fd)
+{
+    (void)os;
+    (void)pthread_once(&held_once, held_survive_fork);
+    /* Forgotten before it is closed: afterwards the number may be another thread's. */
+    held_lock_table();
+    held_remove(fd);
+    held_unlock_table();
+    return result(close(fd));
+}
+
+static int64_t posix_read(struct tkv_os *os, int fd, void *buffer, size_t size,
+                          uint64_t offset)
+{
+    ssize_t n;
+
+    (void)os;
+    do
+        n = pread(fd, buffer, min_size(size, IO_SIZE_MAX), (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int64_t posix_write(struct tkv_os *os, int fd, const void *data, size_t size,
+                           uint64_t offset)
+{
+    ssize_t n;
+
+    (void)os;
+    do
+        n = pwrite(fd, data, min_size(size, IO_SIZE_MAX), (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int posix_sync(struct tkv_os *os, int fd)
+{
+    (void)os;
+    return result(fdatasync(fd));
+}
+
+static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
+{
+    int rc;
+
+    (void)os;
+    do
+        rc = result(ftruncate(fd, (off_t)size));
+    while (rc == -EINTR);
+    return rc;
+}
+
+static int posix_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
+{
+    struct stat st;
+
+    (void)os;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *ret_size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int posix_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
+{
+    int posix_advice = POSIX_FADV_NORMAL;
+
+    (void)os;
+    switch (advice) {
+    case TKV_OS_RANDOM:
+        posix_advice = POSIX_FADV_RANDOM;
+        break;
+    case TKV_OS_SEQUENTIAL:
+        posix_advice = POSIX_FADV_SEQUENTIAL;
+        break;
+    case TKV_OS_DROP_CACHE:
+        posix_advice = POSIX_FADV_DONTNEED;
+        break;
+    }
+    return -posix_fadvise(fd, 0, 0, posix_advice);
+}
+
+/* Mappings ----------------------------------------------------------------------------- */
+
+static int posix_map(struct tkv_os *os, int fd, size_t size, bool writable,
+                     void **ret_address)
+{
+    const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *address = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+
+    (void)os;
+    if (address == MAP_FAILED)
+        return -errno;
+    /* Readers jump about; the default readahead would fetch megabytes for one record. Only
+     * advice: not being heard costs speed, nothing else. */
+    if (!writable)
+        (void)madvise(address, size, MADV_RANDOM);
+    *ret_address = address;
+    return 0;
+}
+
+static int posix_unmap(struct tkv_os *os, void *address, size_t size)
+{
+    (void)os;
+    return result(munmap(address, size));
+}
+
+static void posix_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
+                        const void *data, size_t size)
+{
+    (void)os;
+    (void)fd;
+    memcpy((uint8_t *)map + offset, data, size);
+}
+
+/* Clocks and chance -------------------------------------------------------------------- */
+
+static int posix_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms)
+{
+    struct timespec now;
+
+    (void)os;
+    if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+        return -errno;
+    *ret_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return 0;
+}
+
+static int posix_monotonic_us(struct tkv_os *os, uint64_t *ret_us)
+{
+    struct timespec now;
+
+    (void)os;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
+        return -errno;
+    *ret_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    return 0;
+}
+
+static int posix_random(struct tkv_os *os, void *buffer, size_t size)
+{
+    uint8_t *at = buffer;
+
+    (void)os;
+    while (size > 0) {
+        const ssize_t n = getrandom(at, size, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        at += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* The table ---------------------------------------------------------------------------- */
+
+struct tkv_os *tkv_os_posix(void)
+{
+    static struct tkv_os os = {
+        .open_dir = posix_open_dir,
+        .open_dir_at = posix_open_dir_at,
+        .sync_dir = posix_sync_dir,
+        .list = posix_list,
+        .rename = posix_rename,
+        .unlink = posix_unlink,
+        .fs_info = posix_fs_info,
+        .open = posix_open,
+        .close = posix_close,
+        .read = posix_read,
+        .write = posix_write,
+        .sync = posix_sync,
+        .truncate = posix_truncate,
+        .file_size = posix_file_size,
+        .advise = posix_advise,
+        .map = posix_map,
+        .unmap = posix_unmap,
+        .store = posix_store,
+        .lock = posix_lock,
+        .wall_clock_ms = posix_wall_clock_ms,
+        .monotonic_us = posix_monotonic_us,
+        .random = posix_random,
+    };
+
+    return &os; /* never written: the table's type is not const because others keep state */
+}
+
+int tkv_os_read_all(struct tkv_os *os, int fd, void *buffer, size_t size, uint64_t offset)
+{
+    uint8_t *at = buffer;
+
+    while (size > 0) {
+        const int64_t n = os->read(os, fd, at, size, offset);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -ENODATA;
+        at += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int tkv_os_write_all(struct tkv_os *os, int fd, const void *data, size_t size,
+                     uint64_t offset)
+{
+    const uint8_t *at = data;
+
+    while (size > 0) {
+        const int64_t n = os->write(os, fd, at, size, offset);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -EIO; /* a write that takes nothing and says nothing would loop for ever */
+        at += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}

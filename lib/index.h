@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index.h - key -> where its latest record lies, in memory. lib/index.c is the only file
+ * that knows uthash.
+ *
+ *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
+ *   lock), bucket = low 32 bits. A key costs 72 bytes (8-byte place, the 56-byte uthash
+ *   handle, size and seq_low), its own bytes in the same object, 16 more if it expires, and
+ *   8 to 16 of the buckets: 97 to 104 in all for 16-byte keys. Tables double above a load of
+ *   2, halve below 1/8, and never by uthash's own rule.
+ *
+ * Memory first, log second: tkv_index_reserve() before a write is logged, then exactly one
+ * tkv_index_put() or tkv_index_unreserve(), of which neither can fail.
+ *
+ * Thread-safe: every call locks the shards it touches, for the length of one lookup or one
+ * update. Nothing is called back while a shard is locked.
+ */
+#ifndef TKV_INDEX_H
+#define TKV_INDEX_H
+
+#include "tinykv.h"
+
+/*
+ * A place is a data file's slot in the store's file table, an offset in that file, and flags:
+ *
+ *     63       44 43                     4 3    0
+ *     +----------+------------------------+------+
+ *     | slot: 20 | offset: 40             | flags|
+ *     +----------+------------------------+------+
+ */
+#define TKV_PLACE_LARGE 1u /* the record refers to a value in a file of its own */
+#define TKV_PLACE_TOMBSTONE \
+    2u /* the record is a delete; only while a store is being opened */
+#define TKV_PLACE_EXPIRES    4u /* kept by the index itself; callers never set or see it */
+#define TKV_PLACE_SLOT_MAX   ((1u << 20) - 1)
+#define TKV_PLACE_OFFSET_MAX ((UINT64_C(1) << 40) - 1)
+
+static inline uint64_t tkv_place(uint32_t slot, uint64_t offset, unsigned flags)
+{
+    return (uint64_t)slot << 44 | offset << 4 | flags;
+}
+
+static inline uint32_t tkv_place_slot(uint64_t place)
+{
+    return (uint32_t)(place >> 44);
+}
+
+static inline uint64_t tkv_place_offset(uint64_t place)
+{
+    return place >> 4 & TKV_PLACE_OFFSET_MAX;
+}
+
+/* What the index knows about one key. */
+struct tkv_location {
+    uint64_t place;
+    uint32_t size;          /* of the record */
+    uint32_t seq_low;       /* low 32 bits of its sequence number */
+    uint64_t expires_at_ms; /* 0: never */
+};
+
+struct tkv_index;
+
+/* `expected_keys` presizes the tables; 0 does not. */
+enum tkv_status tkv_index_new(uint64_t seed, uint64_t expected_keys,
+                              struct tkv_index **ret_index, struct tkv_error *err);
+void tkv_index_free(struct tkv_index *index);
+
+/* Grow the tables for so many keys at once; failing to is harmless. */
+void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
+
+uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
+
+/* Every function below takes the key with its tkv_index_hash(). */
+
+bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                    struct tkv_location *ret_location);
+
+/* Look up `count` keys at a time with group prefetching; found[i] says whether locations[i]
+ * was written. Any count. */
+void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
+                         const uint64_t *hashes, size_t count,
+                         struct tkv_location *locations, bool *found);
+
+/* Make sure that one later tkv_index_put() of such a key cannot run out of memory. */
+enum tkv_status tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
+                                  uint64_t hash, bool expires, struct tkv_error *err);
+void tkv_index_unreserve(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                         bool expires);
+
+/* Point `key` at `location` and use up one reservation made with the same `expires`
+ * (== location->expires_at_ms != 0). Returns true when the key was there, and then
+ * *ret_old is where it pointed: the caller owes those bytes to that file's dead count. */
+bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                   const struct tkv_location *location, struct tkv_location *ret_old);
+
+/* True when the key was there; *ret_old as above. */
+bool tkv_index_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                      struct tkv_location *ret_old);
+
+/* Remove the key only while it still points at `place` (flag EXPIRES ignored). */
+bool tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                         uint64_t place, struct tkv_location *ret_old);
+
+/* Repoint the key from place `from` to place `to`, keeping all else (flag EXPIRES ignored in
+ * both); false when it no longer points at `from`: a concurrent write has won. */
+bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                    uint64_t from, uint64_t to);
+
+/* The same for whichever key of that hash points at `from`. */
+bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
+                          uint64_t to);
+
+/* Is there any key that will expire? */
+bool tkv_index_has_expiring(const struct tkv_index *index);
+
+/* Remove keys that expired at or before `now_ms`, at most `capacity` of them, and return how
+ * many; locations[i] is where each pointed. O(shards) when there is nothing to do. */
+size_t tkv_index_expire(struct tkv_index *index, uint64_t now_ms,
+                        struct tkv_location *locations, size_t capacity);
+
+/* Remove every key whose place has flag TKV_PLACE_TOMBSTONE; returns how many. */
+uint64_t tkv_index_drop_tombstones(struct tkv_index *index);
+
+/*
+ * Visit every key in small steps. Keys that stay in the index from the first step to the last
+ * are visited exactly once, whatever is put, removed or resized between the steps; others at
+ * most once for each time that they are added.
+ */
+struct tkv_index_cursor {
+    uint32_t shard;
+    uint32_t bucket; /* bits reversed, as in Redis' SCAN */
+    bool done;
+};
+
+/* Keys copied out by one step: key i is bytes[ends[i-1] .. ends[i]) (ends[-1] is 0). */
+struct tkv_index_page {
+    uint8_t *bytes;
+    size_t bytes_size, bytes_capacity;
+    size_t *ends;
+    struct tkv_location *locations;
+    size_t count, capacity;
+};
+
+/* Fill `page` (zeroed before the first call; memory is reused) with the keys of the next
+ * buckets, about 64. cursor->done is set when none is left; page->count may be 0 before. */
+enum tkv_status tkv_index_step(struct tkv_index *index, struct tkv_index_cursor *cursor,
+                               struct tkv_index_page *page, struct tkv_error *err);
+void tkv_index_page_release(struct tkv_index_page *page);
+
+uint64_t tkv_index_count(const struct tkv_index *index); /* tombstones included */
+size_t tkv_index_bytes(const struct tkv_index *index);   /* all memory of the index */
+
+/* Sum everything from scratch and compare; for tests and verify. False alarms are possible
+ * while other threads write. */
+bool tkv_index_check(struct tkv_index *index);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+#include "replay.h"
+
+#include "error.h"
+#include "file_name.h"
+
+enum tkv_status tkv_wal_read_header(struct tkv_os *os, int fd,
+                                    struct tkv_wal_header *ret_header,
+                                    struct tkv_error *err)
+{
+    struct tkv_wal_header best, header;
+    enum tkv_status status[2];
+    bool found = false;
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t block[TKV_BLOCK_SIZE];
+        const uint64_t offset = (uint64_t)i * TKV_BLOCK_SIZE;
+        const int result = tkv_os_read_all(os, fd, block, sizeof block, offset);
+
+        if (result < 0)
+            return tkv_fail_os(err, result, TKV_WAL_NAME, "read %s", TKV_WAL_NAME);
+        status[i] = tkv_wal_header_decode(block, offset, &header, err);
+        if (status[i] == TKV_UNSUPPORTED)
+            return status[i];
+        if (status[i] != TKV_OK)
+            continue;
+        if (!found || header.checkpoint.generation > best.checkpoint.generation)
+            best = header;
+        found = true;
+    }
+    if (!found)
+        return tkv_fail_corrupt(err, TKV_WAL_NAME, 0, 0,
+                                "neither header block is readable");
+    *ret_header = best;
+    return TKV_OK;
+}
+
+/* A place where the next group may begin. */
+struct place {
+    uint64_t position;
+    uint64_t offset;
+};
+
+struct scan {
+    struct tkv_replay *replay;
+    const uint8_t *file;
+    uint64_t size;
+    uint32_t chain;
+    uint64_t watermark;
+};
+
+/* A group header of this log at `offset`, whatever its position. */
+static bool header_at(const struct scan *scan, uint64_t offset, struct tkv_group *ret_group)
+{
+    if (offset + TKV_GROUP_HEADER_SIZE > scan->size)
+        return false;
+    if (tkv_get_le64(scan->file + offset) != scan->replay->from.salt)
+        return false;
+    return tkv_group_decode_header(scan->file + offset,
+                                   tkv_group_seed(scan->replay->uuid, offset), ret_group);
+}
+
+static bool payload_fits(const struct scan *scan, uint64_t offset,
+                         const struct tkv_group *g)
+{
+    return g->payload_size <= scan->size - offset - TKV_GROUP_HEADER_SIZE;
+}
+
+/* The group that must come next is at this place, whole. */
+static bool next_group_at(struct scan *scan, struct place place,
+                          struct tkv_group *ret_group)
+{
+    const uint8_t *header = scan->file + place.offset;
+    struct tkv_group g;
+    uint32_t chain;
+
+    if (!header_at(scan, place.offset, &g))
+        return false;
+    if (g.position != place.position || g.chain != scan->chain)
+        return false;
+    if (g.seq < scan->replay->seq_next || g.seq > INT64_MAX - (uint64_t)g.count)
+        return false;
+    if (!payload_fits(scan, place.offset, &g))
+        return false;
+    if (!tkv_group_check_payload(&g, header, header + TKV_GROUP_HEADER_SIZE,
+                                 tkv_group_seed(scan->replay->uuid, place.offset), &chain))
+        return false;
+    scan->chain = chain;
+    *ret_group = g;
+    return true;
+}
+
+/* The three places where a writer may have put the group after `end`: right there, at the
+ * next block, at the start of the ring (wal/ring.h). */
+static unsigned candidates(const struct scan *scan, struct place end, struct place out[3])
+{
+    const uint64_t skip = tkv_round_up(end.offset, TKV_BLOCK_SIZE) - end.offset;
+    unsigned count = 0;
+
+    (void)scan;
+    out[count++] = end;
+    if (skip != 0)
+        out[count++] = (struct place){end.position + skip, end.offset + skip};
+    if (end.offset + skip != TKV_WAL_RING_START)
+        out[count++] = (struct place){end.position + skip, TKV_WAL_RING_START};
+    return count;
+}
+
+static bool find_next(struct scan *scan, struct place end, struct place *ret_place,
+                      struct tkv_group *ret_group)
+{
+    struct place places[3];
+    const unsigned count = candidates(scan, end, places);
+
+    for (unsigned i = 0; i < count; i++) {
+        if (next_group_at(scan, places[i], ret_group)) {
+            *ret_place = places[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Bytes that were being written when the world stopped carry this log's salt, and no valid
+ * header that places them before the end. Anything else is unused space: zeros, or groups of
+ * earlier laps and lives. */
+static bool is_torn_group(const struct scan *scan, struct place place)
+{
+    struct tkv_group g;
+
+    if (place.offset + 8 > scan->size ||
+        tkv_get_le64(scan->file + place.offset) != scan->replay->from.salt)
+        return false;
+    return !header_at(scan, place.offset, &g) || g.position >= place.position;
+}
+
+static void note_cut(struct tkv_replay *r, uint64_t offset, uint64_t size,
+                     const char *reason)
+{
+    if (r->cut_size == 0) {
+        r->cut_offset = offset;
+        r->cut_size = size;
+        r->cut_reason = reason;
+        return;
+    }
+    if (offset < r->cut_offset) {
+        r->cut_size += r->cut_offset - offset;
+        r->cut_offset = offset;
+    }
+    if (offset + size > r->cut_offset + r->cut_size)
+        r->cut_size = offset + size - r->cut_offset;
+}
+
+static uint64_t extent_at(const struct scan *scan, uint64_t offset)
+{
+    const uint64_t to_block = tkv_round_up(offset + 1, TKV_BLOCK_SIZE) - offset;
+    struct tkv_group g;
+    uint64_t extent;
+
+    if (!header_at(scan, offset, &g) || !payload_fits(scan, offset, &g))
+        return offset + to_block <= scan->size ? to_block : scan->size - offset;
+    extent = tkv_group_extent(g.payload_size, g.ends_at_block);
+    return offset + extent <= scan->size ? extent : scan->size - offset;
+}
+
+/* Look through the whole ring for headers of groups that lie beyond the end. */
+static void scan_beyond(struct scan *scan, struct place end)
+{
+    struct tkv_replay *r = scan->replay;
+
+    for (uint64_t offset = TKV_WAL_RING_START; offset + TKV_GROUP_HEADER_SIZE <= scan->size;
+         offset += 8) {
+        struct tkv_group g;
+        uint64_t group_end;
+
+        if (!header_at(scan, offset, &g) || g.position < end.position)
+            continue;
+        if (g.durable > scan->watermark)
+            scan->watermark = g.durable;
+        if (g.seq <= INT64_MAX - (uint64_t)g.count && g.seq + g.count > r->seq_next)
+            r->seq_next = g.seq + g.count;
+        group_end = g.position + tkv_group_extent(g.payload_size, g.ends_at_block);
+        if (group_end > r->position_seen)
+            r->position_seen = group_end;
+        note_cut(r, offset, extent_at(scan, offset),
+                 "later groups without their predecessor");
+    }
+}
+
+static enum tkv_status judge_tail(struct scan *scan, struct place end,
+                                  struct tkv_error *err)
+{
+    struct tkv_replay *r = scan->replay;
+    struct place places[3];
+    const unsigned count = candidates(scan, end, places);
+    const uint64_t seq_wanted = r->seq_next;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (is_torn_group(scan, places[i]))
+            note_cut(r, places[i].offset, extent_at(scan, places[i].offset),
+                     "a group that was not written completely");
+    }
+    scan_beyond(scan, end);
+    if (scan->watermark > end.position)
+        return tkv_fail_corrupt(
+            err, TKV_WAL_NAME, end.offset, seq_wanted,
+            "the log was on disk up to position %llu, but is readable only to %llu",
+            (unsigned long long)scan->watermark, (unsigned long long)end.position);
+    return TKV_OK;
+}
+
+enum tkv_status tkv_replay_run(struct tkv_replay *replay, const uint8_t *file,
+                               uint64_t size, tkv_replay_fn *apply, void *context,
+                               struct tkv_error *err)
+{
+    struct scan scan = {replay, file, size, replay->from.chain, replay->durable_mark};
+    struct place end = {replay->from.position, replay->from.file_offset};
+    struct place place;
+    struct tkv_group group;
+
+    replay->groups = replay->records = replay->bytes = 0;
+    replay->seq_next = replay->from.seq_next;
+    replay->cut_offset = replay->cut_size = 0;
+    replay->cut_reason = NULL;
+
+    while (find_next(&scan, end, &place, &group)) {
+        const uint64_t extent = tkv_group_extent(group.payload_size, group.ends_at_block);
+        enum tkv_status status;
+
+        status = apply(context, &group, file + place.offset + TKV_GROUP_HEADER_SIZE, err);
+        if (status != TKV_OK)
+            return status;
+        if (group.durable > scan.watermark)
+            scan.watermark = group.durable;
+        end.position = place.position + extent;
+        end.offset = place.offset + extent;
+        replay->groups++;
+        replay->records += group.count;
+        replay->bytes += extent;
+        replay->seq_next = group.seq + group.count;
+    }
+    replay->position = replay->position_seen = end.position;
+    replay->file_offset = end.offset;
+    return judge_tail(&scan, end, err);
+}

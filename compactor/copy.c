@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#include "copy.h"
+
+#include "walk.h"
+
+#include <stdlib.h>
+
+static enum tkv_status push_move(struct tkv_copy_job *job, const struct tkv_move *move,
+                                 struct tkv_error *err)
+{
+    if (job->move_count == job->move_capacity) {
+        const size_t capacity = job->move_capacity * 2 + 256;
+        struct tkv_move *moves = realloc(job->moves, capacity * sizeof *moves);
+
+        if (moves == NULL)
+            return tkv_fail_memory(err, capacity * sizeof *moves, "moves of a compaction");
+        job->moves = moves;
+        job->move_capacity = capacity;
+    }
+    job->moves[job->move_count++] = *move;
+    return TKV_OK;
+}
+
+static const uint8_t *bytes_of(const struct tkv_walk *walk)
+{
+    return walk->buffer + (walk->offset - walk->buffer_offset);
+}
+
+/* ---- What becomes of one record ---------------------------------------------------------------- */
+
+static enum tkv_status keep(struct tkv_copy_job *job, const struct tkv_walk *walk,
+                            uint64_t hash, uint64_t from, struct tkv_error *err)
+{
+    struct tkv_move move = {.hash = hash, .from = from, .size = (uint32_t)walk->size};
+    enum tkv_status status =
+        job->append(job->context, &walk->record, bytes_of(walk), walk->size, &move.to, err);
+
+    if (status == TKV_OK)
+        status = push_move(job, &move, err);
+    job->bytes_out += walk->size;
+    return status;
+}
+
+/* The record of an expired key hides older ones like a delete, and is shorter as one. */
+static enum tkv_status set_aside_expired(struct tkv_copy_job *job,
+                                         const struct tkv_walk *walk, uint64_t hash,
+                                         struct tkv_error *err)
+{
+    const struct tkv_record as_delete = {.kind = TKV_RECORD_DELETE,
+                                         .key = walk->record.key};
+    const size_t size = tkv_record_size(&as_delete);
+    uint8_t *bytes = malloc(size);
+    enum tkv_status status;
+
+    if (bytes == NULL)
+        return tkv_fail_memory(err, size, "an expired record");
+    tkv_record_seal(bytes, tkv_record_encode(&as_delete, bytes), walk->record.seq);
+    status = tkv_tombstones_add(&job->tombstones, hash, walk->record.seq, bytes,
+                                (uint32_t)size, err);
+    free(bytes);
+    return status;
+}
+
+static bool is_expired(const struct tkv_copy_job *job, const struct tkv_record *record)
+{
+    return record->expires_at_ms != 0 && record->expires_at_ms <= job->now_ms;
+}
+
+static enum tkv_status copy_put(struct tkv_copy_job *job, const struct tkv_walk *walk,
+                                uint64_t hash, struct tkv_error *err)
+{
+    const struct tkv_record *record = &walk->record;
+    const unsigned flags = record->kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
+    const uint64_t place = tkv_place(job->source->slot, walk->offset, flags);
+    struct tkv_location location;
+    const bool known = tkv_index_find(job->index, record->key, hash, &location);
+    const bool is_live = known && (location.place & ~(uint64_t)TKV_PLACE_EXPIRES) == place;
+
+    if (is_expired(job, record) && (is_live || !known)) {
+        if (is_live && tkv_index_remove_at(job->index, record->key, hash, place, &location))
+            job->expired(job->context, &location);
+        return set_aside_expired(job, walk, hash, err);
+    }
+    if (is_live)
+        return keep(job, walk, hash, place, err);
+    job->records_dropped++;
+    return TKV_OK;
+}
+
+static enum tkv_status copy_delete(struct tkv_copy_job *job, const struct tkv_walk *walk,
+                                   uint64_t hash, struct tkv_error *err)
+{
+    struct tkv_location location;
+
+    /* A later put of the key hides whatever this delete hides. */
+    if (tkv_index_find(job->index, walk->record.key, hash, &location)) {
+        job->records_dropped++;
+        return TKV_OK;
+    }
+    return tkv_tombstones_add(&job->tombstones, hash, walk->record.seq, bytes_of(walk),
+                              (uint32_t)walk->size, err);
+}
+
+/* ---- The whole file ------------------------------------------------------------------------------- */
+
+enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
+{
+    struct tkv_walk walk;
+    enum tkv_status status = TKV_OK;
+
+    tkv_walk_begin(&walk, job->source, atomic_load(&job->source->size));
+    while (status == TKV_OK && tkv_walk_next(&walk)) {
+        const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
+
+        job->records_in++;
+        job->bytes_in += walk.size;
+        if (walk.record.kind == TKV_RECORD_DELETE)
+            status = copy_delete(job, &walk, hash, err);
+        else
+            status = copy_put(job, &walk, hash, err);
+    }
+    if (status == TKV_OK && walk.status != TKV_OK) {
+        status = walk.status;
+        if (err != NULL)
+            *err = walk.error;
+    }
+    tkv_walk_end(&walk);
+    tkv_tombstones_sort(&job->tombstones);
+    return status;
+}
+
+enum tkv_status tkv_copy_tombstones(struct tkv_copy_job *job, struct tkv_error *err)
+{
+    struct tkv_tombstones *t = &job->tombstones;
+    enum tkv_status status = TKV_OK;
+
+    for (size_t i = 0; i < t->count && status == TKV_OK; i++) {
+        const uint8_t *bytes = t->bytes + t->items[i].at;
+        struct tkv_record record;
+        uint64_t place;
+
+        if (!t->items[i].needed) {
+            job->records_dropped++;
+            continue;
+        }
+        (void)tkv_record_parse(tkv_bytes(bytes, t->items[i].size), &record); /* verified */
+        status = job->append(job->context, &record, bytes, t->items[i].size, &place, err);
+        job->bytes_out += t->items[i].size;
+    }
+    return status;
+}
+
+bool tkv_copy_balances(const struct tkv_copy_job *job)
+{
+    uint64_t kept = job->move_count;
+
+    for (size_t i = 0; i < job->tombstones.count; i++)
+        kept += job->tombstones.items[i].needed;
+    return job->records_in == kept + job->records_dropped &&
+           job->records_in == tkv_usage_get(&job->source->usage.records);
+}
+
+bool tkv_copy_install(struct tkv_copy_job *job, size_t i)
+{
+    const struct tkv_move *m = &job->moves[i];
+
+    return tkv_index_move_place(job->index, m->hash, m->from, m->to);
+}
+
+void tkv_copy_release(struct tkv_copy_job *job)
+{
+    free(job->moves);
+    tkv_tombstones_release(&job->tombstones);
+    job->moves = NULL;
+    job->move_count = job->move_capacity = 0;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+#include "datafile.h"
+
+#include "bytes.h"
+#include "checksum.h"
+#include "error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define WRITE_CHUNK_SIZE (1024u * 1024)
+
+enum {
+    AT_CRC = 8,
+    AT_VERSION = 12,
+    AT_UUID = 16,
+    AT_NUMBER = 32,
+    AT_SEQ_BASE = 40,
+    AT_CLASS = 48
+};
+
+static const uint8_t magic[8] = {'T', 'K', 'V', 'D', 'A', 'T', '\r', '\n'};
+
+/* ---- Header -------------------------------------------------------------------------- */
+
+static void encode_header(const uint8_t uuid[16], uint64_t number, uint64_t seq_base,
+                          enum tkv_file_class file_class, uint8_t out[TKV_DATA_HEADER_SIZE])
+{
+    memset(out, 0, TKV_DATA_HEADER_SIZE);
+    memcpy(out, magic, sizeof magic);
+    tkv_put_le32(out + AT_VERSION, TKV_FORMAT_VERSION);
+    memcpy(out + AT_UUID, uuid, 16);
+    tkv_put_le64(out + AT_NUMBER, number);
+    tkv_put_le64(out + AT_SEQ_BASE, seq_base);
+    out[AT_CLASS] = (uint8_t)file_class;
+    tkv_put_le32(out + AT_CRC,
+                 tkv_crc32(0, out + AT_VERSION, TKV_DATA_HEADER_SIZE - AT_VERSION));
+}
+
+static enum tkv_status check_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE],
+                                    const uint8_t uuid[16], const char *name,
+                                    const struct tkv_manifest_file *entry,
+                                    struct tkv_error *err)
+{
+    if (memcmp(bytes, magic, sizeof magic) != 0)
+        return tkv_fail_corrupt(err, name, 0, 0, "not a data file");
+    if (tkv_crc32(0, bytes + AT_VERSION, TKV_DATA_HEADER_SIZE - AT_VERSION) !=
+        tkv_get_le32(bytes + AT_CRC))
+        return tkv_fail_corrupt(err, name, 0, 0, "header checksum");
+    if (tkv_get_le32(bytes + AT_VERSION) != TKV_FORMAT_VERSION)
+        return tkv_fail(
+            err, TKV_UNSUPPORTED, "%s has format version %lu, this is version %u", name,
+            (unsigned long)tkv_get_le32(bytes + AT_VERSION), TKV_FORMAT_VERSION);
+    if (memcmp(bytes + AT_UUID, uuid, 16) != 0)
+        return tkv_fail_corrupt(err, name, AT_UUID, 0, "it belongs to another store");
+    if (tkv_get_le64(bytes + AT_NUMBER) != entry->number)
+        return tkv_fail_corrupt(err, name, AT_NUMBER, 0,
+                                "it is data file %llu under this name",
+                                (unsigned long long)tkv_get_le64(bytes + AT_NUMBER));
+    if ((entry->seq_base != TKV_SEQ_BASE_ANY &&
+         tkv_get_le64(bytes + AT_SEQ_BASE) != entry->seq_base) ||
+        bytes[AT_CLASS] != (uint8_t)entry->file_class)
+        return tkv_fail_corrupt(err, name, AT_SEQ_BASE, 0, "header disagrees with %s",
+                                TKV_MANIFEST_NAME);
+    return TKV_OK;
+}
+
+/* ---- Making and opening -------------------------------------------------------------- */
+
+static struct tkv_datafile *blank(struct tkv_os *os, uint64_t number, uint64_t seq_base,
+                                  enum tkv_file_class file_class, bool use_map)
+{
+    struct tkv_datafile *file = calloc(1, sizeof *file);
+
+    if (file == NULL)
+        return NULL;
+    file->os = os;
+    tkv_data_name(number, file->name);
+    file->number = number;
+    file->seq_base = seq_base;
+    file->file_class = file_class;
+    file->use_map = use_map;
+    file->seq_min_put = UINT64_MAX;
+    file->fd = -1;
+    atomic_init(&file->references, 1);
+    return file;
+}
+
+enum tkv_status tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16], uint64_t number,
+                                 uint64_t seq_base, enum tkv_file_class file_class,
+                                 uint64_t capacity, bool use_map,
+                                 struct tkv_datafile **ret_file, struct tkv_error *err)
+{
+    struct tkv_datafile *file = blank(os, number, seq_base, file_class, use_map);
+    uint8_t *tail;
+
+    capacity = tkv_round_up(capacity, TKV_BLOCK_SIZE);
+    tail = malloc((size_t)capacity);
+    if (file == NULL || tail == NULL) {
+        free(tail);
+        free(file);
+        return tkv_fail_memory(err, (size_t)capacity, "an active data file");
+    }
+    encode_header(uuid, number, seq_base, file_class, tail);
+    file->capacity = capacity;
+    atomic_store(&file->size, TKV_DATA_HEADER_SIZE);
+    atomic_store(&file->tail, tail);
+    *ret_file = file;
+    return TKV_OK;
+}
+
+static enum tkv_status open_checked(struct tkv_datafile *file, int dir,
+                                    const uint8_t uuid[16],
+                                    const struct tkv_manifest_file *entry,
+                                    struct tkv_error *err)
+{
+    uint8_t header[TKV_DATA_HEADER_SIZE];
+    uint64_t size;
+    int result;
+
+    file->fd = file->os->open(file->os, dir, file->name, TKV_OS_READ);
+    if (file->fd == -ENOENT)
+        return tkv_fail_corrupt(err, file->name, 0, 0, "the file is missing");
+    if (file->fd < 0)
+        return tkv_fail_os(err, file->fd, file->name, "open %s", file->name);
+    result = file->os->file_size(file->os, file->fd, &size);
+    if (result < 0)
+        return tkv_fail_os(err, result, file->name, "size of %s", file->name);
+    if (size < entry->durable_size || entry->durable_size < TKV_DATA_HEADER_SIZE)
+        return tkv_fail_corrupt(err, file->name, size, 0, "%llu bytes where %s says %llu",
+                                (unsigned long long)size, TKV_MANIFEST_NAME,
+                                (unsigned long long)entry->durable_size);
+    result = tkv_os_read_all(file->os, file->fd, header, sizeof header, 0);
+    if (result < 0)
+        return tkv_fail_os(err, result, file->name, "read the header of %s", file->name);
+    return check_header(header, uuid, file->name, entry, err);
+}
+
+/* Reading through a mapping is a matter of speed: without one, pread serves. */
+static void try_map(struct tkv_datafile *file, uint64_t size)
+{
+    void *map;
+
+    if (!file->use_map || size == 0 || atomic_load(&file->map) != NULL)
+        return;
+    if (file->os->map(file->os, file->fd, (size_t)size, false, &map) < 0)
+        return;
+    file->map_size = (size_t)size;
+    atomic_store(&file->map, map);
+}
+
+/* Nobody reads yet: the mapping can still be widened to where the file may grow. */
+static void remap(struct tkv_datafile *file, uint64_t size)
+{
+    uint8_t *map = atomic_load(&file->map);
+
+    if (map != NULL)
+        (void)file->os->unmap(file->os, map, file->map_size);
+    atomic_store(&file->map, NULL);
+    try_map(file, size);
+}
+
+enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid[16],
+                                  const struct tkv_manifest_file *entry, bool use_map,
+                                  struct tkv_datafile **ret_file, struct tkv_error *err)
+{
+    struct tkv_datafile *file =
+        blank(os, entry->number, entry->seq_base, entry->file_class, use_map);
+    enum tkv_status status;
+
+    if (file == NULL)
+        return tkv_fail_memory(err, sizeof *file, "a data file");
+    status = open_checked(file, dir, uuid, entry, err);
+    if (status != TKV_OK) {
+        tkv_datafile_release(file);
+        return status;
+    }
+    (void)os->advise(os, file->fd, TKV_OS_RANDOM); /* advice only */
+    file->exists = true;
+    file->durable = file->tail_start = file->capacity = entry->durable_size;
+    atomic_store(&file->size, entry->durable_size);
+    atomic_store(&file->written, entry->durable_size);
+    atomic_store(&file->sealed, true);
+    file->durable_sealed = entry->sealed;
+    file->listed = true;
+    file->listed_sealed = entry->sealed;
+    file->listed_size = entry->durable_size;
+    if (entry->sealed)
+        tkv_datafile_settle(file);
+    else
+        try_map(file, entry->durable_size);
+    *ret_file = file;
+    return TKV_OK;
+}
+
+enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, int dir,
+                                         uint64_t capacity, bool read_only,
+                                         struct tkv_error *err)
+{
+    const uint64_t start = tkv_round_up(file->tail_start, TKV_BLOCK_SIZE);
+    struct tkv_os *os = file->os;
+    uint8_t *tail;
+
+    assert(start == file->tail_start);
+    if (!read_only) {
+        int fd = os->open(os, dir, file->name, TKV_OS_WRITE), result;
+
+        if (fd < 0)
+            return tkv_fail_os(err, fd, file->name, "open %s for writing", file->name);
+        (void)os->close(os, file->fd); /* nothing was written through it */
+        file->fd = fd;
+        /* What lies beyond does not exist; the log has it, if anybody has. */
+        result = os->truncate(os, fd, start);
+        if (result < 0)
+            return tkv_fail_os(err, result, file->name, "cut %s", file->name);
+    }
+    capacity = tkv_round_up(capacity, TKV_BLOCK_SIZE);
+    assert(capacity > start);
+    remap(file, capacity);
+    tail = malloc((size_t)(capacity - start));
+    if (tail == NULL)
+        return tkv_fail_memory(err, (size_t)(capacity - start), "an active data file");
+    file->capacity = capacity;
+    atomic_store(&file->tail, tail);
+    atomic_store(&file->sealed, false);
+    return TKV_OK;
+}
+
+void tkv_datafile_reference(struct tkv_datafile *file)
+{
+    atomic_fetch_add(&file->references, 1);
+}
+
+void tkv_datafile_release(struct tkv_datafile *file)
+{
+    if (file == NULL || atomic_fetch_sub(&file->references, 1) != 1)
+        return;
+    if (atomic_load(&file->map) != NULL)
+        (void)file->os->unmap(file->os, atomic_load(&file->map), file->map_size);
+    if (file->fd >= 0)
+        (void)file->os->close(file->os, file->fd); /* synced before, or of no interest */
+    free(file->retired_tail);
+    free(atomic_load(&file->tail));
+    free(file);
+}
+
+/* ---- Appending ----------------------------------------------------------------------- */
+
+uint64_t tkv_datafile_room(const struct tkv_datafile *file)
+{
+    const uint64_t size = atomic_load_explicit(&file->size, memory_order_relaxed);
+
+    return atomic_load(&file->sealed) ? 0 : file->capacity - size;
+}
+
+uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_t size)
+{
+    const uint64_t offset = atomic_load_explicit(&file->size, memory_order_relaxed);
+    uint8_t *tail = atomic_load_explicit(&file->tail, memory_order_relaxed);
+
+    assert(size <= file->capacity - offset);
+    memcpy(tail + (offset - file->tail_start), bytes, size);
+    atomic_store_explicit(&file->size, offset + size, memory_order_release);
+    return offset;
+}
+
+void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_delete)
+{
+    if (file->seq_min == 0 || seq < file->seq_min)
+        file->seq_min = seq;
+    if (seq > file->seq_max)
+        file->seq_max = seq;
+    if (!is_delete && seq < file->seq_min_put)
+        file->seq_min_put = seq;
+    tkv_usage_add(&file->usage.records, 1);
+}
+
+uint64_t tkv_datafile_pad(struct tkv_datafile *file)
+{
+    const uint64_t size = atomic_load(&file->size);
+    const uint64_t padded = tkv_round_up(size, TKV_BLOCK_SIZE);
+
+    if (padded != size && !atomic_load(&file->sealed)) {
+        memset(atomic_load(&file->tail) + (size - file->tail_start), 0,
+               (size_t)(padded - size));
+        atomic_store_explicit(&file->size, padded, memory_order_release);
+        return padded;
+    }
+    return size;
+}
+
+/* ---- To disk ------------------------------------------------------------------------- */
+
+static enum tkv_status create(struct tkv_datafile *file, int dir, bool *ret_created,
+                              struct tkv_error *err)
+{
+    if (file->fd >= 0)
+        return TKV_OK;
+    file->fd = file->os->open(file->os, dir, file->name,
+                              TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_TRUNCATE);
+    if (file->fd < 0) {
+        const int result = file->fd;
+
+        file->fd = -1;
+        return tkv_fail_os(err, result, file->name, "create %s", file->name);
+    }
+    (void)file->os->advise(file->os, file->fd, TKV_OS_RANDOM); /* advice only */
+    file->exists = true;
+    *ret_created = true;
+    return TKV_OK;
+}
+
+enum tkv_status tkv_datafile_write(struct tkv_datafile *file, int dir, uint64_t target,
+                                   bool *ret_created, struct tkv_error *err)
+{
+    uint64_t at = atomic_load(&file->written);
+    const uint8_t *tail = atomic_load(&file->tail);
+    enum tkv_status status;
+
+    if (at >= target)
+        return TKV_OK;
+    status = create(file, dir, ret_created, err);
+    while (status == TKV_OK && at < target) {
+        const size_t size =
+            target - at < WRITE_CHUNK_SIZE ? (size_t)(target - at) : WRITE_CHUNK_SIZE;
+        const int result =
+            tkv_os_write_all(file->os, file->fd, tail + (at - file->tail_start), size, at);
+
+        if (result < 0)
+            return tkv_fail_os(err, result, file->name,
+                               "write %zu bytes at offset %llu of %s", size,
+                               (unsigned long long)at, file->name);
+        at += size;
+        atomic_store_explicit(&file->written, at, memory_order_release);
+    }
+    return status;
+}
+
+enum tkv_status tkv_datafile_sync(struct tkv_datafile *file, struct tkv_error *err)
+{
+    const int result = file->os->sync(file->os, file->fd);
+
+    if (result < 0) {
+        (void)tkv_fail_os(err, result, file->name, "sync %s", file->name);
+        return TKV_IO; /* whatever the errno: what is on disk is unknown */
+    }
+    return TKV_OK;
+}
+
+static void close_if_mapped(struct tkv_datafile *file)
+{
+    if (file->fd < 0 || atomic_load(&file->map) == NULL ||
+        file->map_size < atomic_load(&file->size))
+        return;
+    (void)file->os->close(file->os, file->fd); /* durable, and the mapping stays */
+    file->fd = -1;
+}
+
+void tkv_datafile_settle(struct tkv_datafile *file)
+{
+    try_map(file, atomic_load(&file->size));
+    close_if_mapped(file);
+}
+
+bool tkv_datafile_is_settled(struct tkv_datafile *file)
+{
+    return atomic_load(&file->tail) != NULL && atomic_load(&file->sealed) &&
+           file->durable == atomic_load(&file->size);
+}
+
+bool tkv_datafile_retire_tail(struct tkv_datafile *file)
+{
+    uint8_t *tail = atomic_load(&file->tail);
+
+    if (!tkv_datafile_is_settled(file))
+        return false;
+    try_map(file, atomic_load(&file->size));
+    file->retired_tail = tail;
+    atomic_store(&file->tail, NULL);
+    return true;
+}
+
+void tkv_datafile_free_tail(struct tkv_datafile *file)
+{
+    /* Pins may lend bytes of it; no new pin can, so the next attempt is as good. */
+    if (atomic_load(&file->references) == 1) {
+        free(file->retired_tail);
+        file->retired_tail = NULL;
+    }
+    close_if_mapped(file);
+}
+
+/* ---- Reading ------------------------------------------------------------------------- */
+
+const uint8_t *tkv_datafile_view(struct tkv_datafile *file, uint64_t offset, size_t size,
+                                 bool *ret_outside)
+{
+    const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
+    const uint8_t *bytes;
+
+    *ret_outside = offset > end || size > end - offset;
+    if (*ret_outside)
+        return NULL;
+    if (offset >= file->tail_start) {
+        bytes = atomic_load_explicit(&file->tail, memory_order_acquire);
+        if (bytes != NULL)
+            return bytes + (offset - file->tail_start);
+    }
+    bytes = atomic_load_explicit(&file->map, memory_order_acquire);
+    if (bytes != NULL && offset + size <= file->map_size)
+        return bytes + offset;
+    return NULL;
+}
+
+enum tkv_status tkv_datafile_read(struct tkv_datafile *file, uint64_t offset, void *buffer,
+                                  size_t size, struct tkv_error *err)
+{
+    bool outside;
+    const uint8_t *bytes = tkv_datafile_view(file, offset, size, &outside);
+    int result;
+
+    if (outside)
+        return tkv_fail_corrupt(err, file->name, offset, 0, "%zu bytes beyond its end",
+                                size);
+    if (bytes != NULL) {
+        memcpy(buffer, bytes, size);
+        return TKV_OK;
+    }
+    result = tkv_os_read_all(file->os, file->fd, buffer, size, offset);
+    if (result < 0)
+        return tkv_fail_os(err, result, file->name, "read %zu bytes at offset %llu of %s",
+                           size, (unsigned long long)offset, file->name);
+    return TKV_OK;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * usage.h - how much of a data file, or of all of them, is still needed. Counters are exact
+ * at rest: every change of the index owes its bytes to the file it leaves and to the one it
+ * enters. Atomic because statistics read them at any time.
+ */
+#ifndef TKV_USAGE_H
+#define TKV_USAGE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct tkv_usage {
+    _Atomic uint64_t live_bytes, live_records; /* the index points at them */
+    _Atomic uint64_t tombstone_bytes; /* deletes and expired records: may hide older ones */
+    _Atomic uint64_t records;         /* all that were appended */
+};
+
+static inline void tkv_usage_add(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+static inline void tkv_usage_sub(_Atomic uint64_t *counter, uint64_t less)
+{
+    atomic_fetch_sub_explicit(counter, less, memory_order_relaxed);
+}
+
+static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t size)
+{
+    tkv_usage_add(&usage->live_bytes, size);
+    tkv_usage_add(&usage->live_records, 1);
+}
+
+static inline void tkv_usage_dead(struct tkv_usage *usage, uint64_t size)
+{
+    tkv_usage_sub(&usage->live_bytes, size);
+    tkv_usage_sub(&usage->live_records, 1);
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "walk.h"
+
+#include "bytes.h"
+#include "error.h"
+
+#include <stdlib.h>
+
+#define CHUNK_SIZE (256u * 1024)
+
+void tkv_walk_begin(struct tkv_walk *walk, struct tkv_datafile *file, uint64_t end)
+{
+    memset(walk, 0, sizeof *walk);
+    walk->file = file;
+    walk->next = walk->offset = TKV_DATA_HEADER_SIZE;
+    walk->end = end;
+}
+
+void tkv_walk_end(struct tkv_walk *walk)
+{
+    free(walk->buffer);
+    walk->buffer = NULL;
+}
+
+static bool stop(struct tkv_walk *walk, enum tkv_status status)
+{
+    walk->status = status;
+    return false;
+}
+
+/* Have [next, next + size) in the buffer; `size` is within the file. */
+static bool load(struct tkv_walk *walk, size_t size)
+{
+    const uint64_t left = walk->end - walk->next;
+    size_t want = size < CHUNK_SIZE ? CHUNK_SIZE : size;
+    enum tkv_status status;
+
+    if (walk->next >= walk->buffer_offset &&
+        walk->next + size <= walk->buffer_offset + walk->buffer_size)
+        return true;
+    if (want > left)
+        want = (size_t)left;
+    if (want > walk->buffer_capacity) {
+        free(walk->buffer);
+        walk->buffer_capacity = want < CHUNK_SIZE ? CHUNK_SIZE : want;
+        walk->buffer_size = 0;
+        walk->buffer = malloc(walk->buffer_capacity);
+        if (walk->buffer == NULL) {
+            walk->buffer_capacity = 0;
+            return stop(walk,
+                        tkv_fail_memory(&walk->error, want, "a walk over a data file"));
+        }
+    }
+    status = tkv_datafile_read(walk->file, walk->next, walk->buffer, want, &walk->error);
+    if (status != TKV_OK)
+        return stop(walk, status);
+    walk->buffer_offset = walk->next;
+    walk->buffer_size = want;
+    return true;
+}
+
+static const uint8_t *at_next(const struct tkv_walk *walk)
+{
+    return walk->buffer + (walk->next - walk->buffer_offset);
+}
+
+/* The record at `next` is whole and verified. */
+static bool decode(struct tkv_walk *walk, uint64_t left)
+{
+    const size_t header =
+        left < TKV_RECORD_HEADER_SIZE ? (size_t)left : TKV_RECORD_HEADER_SIZE;
+    size_t size;
+
+    if (!load(walk, header))
+        return false;
+    size = tkv_record_claimed_size(tkv_bytes(at_next(walk), header));
+    if (size == 0 || size > left)
+        return false;
+    if (!load(walk, size))
+        return false;
+    if (tkv_record_decode(tkv_bytes(at_next(walk), size), &walk->record) != TKV_RECORD_GOOD)
+        return false;
+    walk->size = size;
+    return true;
+}
+
+/* Zeros up to the next block boundary separate what two checkpoints have made durable. Only
+ * asked where no record is: a record may begin with zeros when its checksum does. */
+static bool skip_padding(struct tkv_walk *walk)
+{
+    uint64_t boundary = tkv_round_up(walk->next + 1, TKV_BLOCK_SIZE);
+
+    if (boundary > walk->end)
+        boundary = walk->end;
+    if (!load(walk, (size_t)(boundary - walk->next)))
+        return false;
+    if (!tkv_is_zero(at_next(walk), (size_t)(boundary - walk->next)))
+        return false;
+    walk->next = boundary;
+    return true;
+}
+
+bool tkv_walk_next(struct tkv_walk *walk)
+{
+    while (walk->next < walk->end) {
+        walk->offset = walk->next;
+        if (decode(walk, walk->end - walk->next)) {
+            walk->next += walk->size;
+            return true;
+        }
+        if (walk->status != TKV_OK)
+            return false;
+        if (!skip_padding(walk)) {
+            if (walk->status == TKV_OK)
+                (void)stop(walk,
+                           tkv_fail_corrupt(&walk->error, walk->file->name, walk->offset, 0,
+                                            "neither a valid record nor padding"));
+            return false;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * walk.h - every record of a data file in the order of the file, dead ones and deletes
+ * included, read in large chunks and verified. Recovery, compaction and verify share it, so
+ * they cannot disagree about what a file holds.
+ *
+ *     tkv_walk_begin(&walk, file, end);
+ *     while (tkv_walk_next(&walk))
+ *         use(&walk.record, walk.offset, walk.size);
+ *     if (walk.status != TKV_OK) ...             TKV_CORRUPT, TKV_IO or TKV_NO_MEMORY
+ *     tkv_walk_end(&walk);
+ *
+ * walk.record borrows from the walk until the next call. The caller keeps the file alive.
+ */
+#ifndef TKV_WALK_H
+#define TKV_WALK_H
+
+#include "datafile.h"
+#include "record.h"
+
+struct tkv_walk {
+    struct tkv_record record;
+    uint64_t offset; /* of the record, or of the damage */
+    size_t size;     /* of the record */
+    enum tkv_status status;
+    struct tkv_error error; /* meaningful with a status other than TKV_OK */
+
+    struct tkv_datafile *file;
+    uint64_t next, end;
+    uint8_t *buffer;
+    size_t buffer_capacity, buffer_size;
+    uint64_t buffer_offset; /* of its first byte in the file */
+};
+
+/* From the first record to `end`, a record's boundary (the file's size, or its durable size). */
+void tkv_walk_begin(struct tkv_walk *walk, struct tkv_datafile *file, uint64_t end);
+bool tkv_walk_next(struct tkv_walk *walk);
+void tkv_walk_end(struct tkv_walk *walk);
+
+#endif

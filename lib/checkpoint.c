@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint.c - bring the data files up to date with the log, so that the log's space can be
+ * used again. The happy path:
+ *
+ *   1. take the place up to which everything is applied, and pad the active file to a block
+ *      boundary: a short look under `apply`;
+ *   2. write and sync every data file that has grown since the last checkpoint;
+ *   3. sync the directory if files were created;
+ *   4. if the manifest does not list one of them, replace the manifest;
+ *   5. write a log header that says: everything before that place is in the data files, whose
+ *      durable sizes are these; then release the log's space.
+ *
+ * When something fails:
+ *   - No room on the disk: the old checkpoint stands, the log keeps its bytes, and writes go
+ *     on while the ring has room. It is tried again later.
+ *   - A failed sync, or a manifest that may or may not have been replaced: poison.
+ */
+#include "store.h"
+
+#include "bytes.h"
+
+#include <stdlib.h>
+
+/* Files whose bytes come from the log; the compactor's and large values are synced by who
+ * writes them. */
+static bool is_fed_by_log(const struct tkv_datafile *file)
+{
+    return file->file_class == TKV_FILE_FRESH;
+}
+
+static bool is_empty(struct tkv_datafile *file)
+{
+    return atomic_load(&file->size) <= TKV_DATA_HEADER_SIZE;
+}
+
+static enum tkv_status note_failure(struct tkv_store *store, enum tkv_status status)
+{
+    if (status == TKV_NO_SPACE) {
+        if (!atomic_exchange(&store->disk_full, true))
+            tkv_store_emit(
+                store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = status});
+    } else if (status != TKV_OK && status != TKV_NO_MEMORY) {
+        tkv_store_poison(store, status);
+    }
+    return status;
+}
+
+static enum tkv_status write_file(struct tkv_store *store, struct tkv_datafile *file,
+                                  uint64_t target, struct tkv_error *err)
+{
+    const uint64_t before = atomic_load(&file->written);
+    enum tkv_status status =
+        tkv_datafile_write(file, store->dir, target, &store->dir_changed, err);
+
+    tkv_usage_add(&store->counters.data_bytes_written,
+                  atomic_load(&file->written) - before);
+    return status;
+}
+
+enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    enum tkv_status status = TKV_OK;
+
+    atomic_store(&store->unflushed, 0);
+    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+        uint64_t size;
+
+        if (file == NULL || !is_fed_by_log(file))
+            continue;
+        size = atomic_load_explicit(&file->size, memory_order_acquire);
+        if (size - atomic_load(&file->written) >= TKV_FLUSH_SIZE)
+            status = write_file(store, file, size, err);
+    }
+    /* A write that failed for another reason than a full disk is tried again by the
+     * checkpoint, which decides. */
+    if (status == TKV_NO_SPACE)
+        (void)note_failure(store, status);
+    return status;
+}
+
+/* ---- 1: what a checkpoint will say ------------------------------------------------------- */
+
+struct target {
+    struct tkv_datafile *file;
+    uint64_t size;
+    bool sealed;
+};
+
+struct plan {
+    struct tkv_checkpoint checkpoint;
+    struct tkv_ring_place place;
+    struct target *targets;
+    size_t count;
+};
+
+static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
+                                 struct tkv_error *err)
+{
+    uint32_t used;
+    size_t capacity;
+
+    memset(plan, 0, sizeof *plan);
+    tkv_mutex_lock(&store->apply);
+    used = atomic_load(&store->slots_used);
+    capacity = (size_t)used * sizeof *plan->targets;
+    plan->targets = malloc(capacity + 1);
+    if (plan->targets == NULL) {
+        tkv_mutex_unlock(&store->apply);
+        return tkv_fail_memory(err, capacity, "a checkpoint");
+    }
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+        uint64_t before;
+
+        if (file == NULL || !is_fed_by_log(file) || is_empty(file))
+            continue;
+        before = atomic_load(&file->size);
+        plan->targets[plan->count++] =
+            (struct target){file, tkv_datafile_pad(file), atomic_load(&file->sealed)};
+        tkv_usage_add(&store->disk_bytes, atomic_load(&file->size) - before);
+    }
+    plan->place = store->applied_end;
+    plan->checkpoint = store->checkpoint;
+    plan->checkpoint.generation++;
+    plan->checkpoint.position = plan->place.position;
+    plan->checkpoint.file_offset = plan->place.file_offset;
+    plan->checkpoint.seq_next = store->applied_seq_next;
+    plan->checkpoint.chain = store->applied_chain;
+    tkv_mutex_unlock(&store->apply);
+    return TKV_OK;
+}
+
+/* ---- 2, 3: data files ---------------------------------------------------------------------- */
+
+static enum tkv_status sync_target(struct tkv_store *store, const struct target *target,
+                                   struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    if (target->file->durable == target->size)
+        return TKV_OK;
+    status = write_file(store, target->file, target->size, err);
+    if (status != TKV_OK)
+        return status;
+    tkv_usage_add(&store->counters.data_syncs, 1);
+    return tkv_datafile_sync(target->file, err);
+}
+
+static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error *err)
+{
+    int result;
+
+    if (!store->dir_changed)
+        return TKV_OK;
+    result = store->os->sync_dir(store->os, store->dir);
+    tkv_usage_add(&store->counters.data_syncs, 1);
+    if (result < 0) {
+        (void)tkv_fail_os(err, result, "", "sync the store's directory");
+        return TKV_IO;
+    }
+    store->dir_changed = false;
+    return TKV_OK;
+}
+
+static enum tkv_status sync_all(struct tkv_store *store, const struct plan *plan,
+                                struct tkv_error *err)
+{
+    enum tkv_status status = TKV_OK;
+
+    for (size_t i = 0; i < plan->count && status == TKV_OK; i++)
+        status = sync_target(store, &plan->targets[i], err);
+    return status == TKV_OK ? sync_directory(store, err) : status;
+}
+
+/* ---- 4: manifest ---------------------------------------------------------------------------- */
+
+static int by_number(const void *left, const void *right)
+{
+    const struct tkv_manifest_file *l = left, *r = right;
+
+    return l->number < r->number ? -1 : l->number > r->number;
+}
+
+/* What is durable and belongs to the set. A file that was never synced is left out. */
+static enum tkv_status list_files(struct tkv_store *store, struct tkv_manifest *manifest,
+                                  struct tkv_error *err)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    const size_t size = (size_t)used * sizeof *manifest->files;
+
+    manifest->files = malloc(size + 1);
+    if (manifest->files == NULL)
+        return tkv_fail_memory(err, size, "a manifest");
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+            continue;
+        manifest->files[manifest->file_count++] = (struct tkv_manifest_file){
+            .number = file->number,
+            .durable_size = file->durable,
+            .seq_base = file->seq_base,
+            .file_class = file->file_class,
+            .sealed = file->durable_sealed,
+        };
+    }
+    qsort(manifest->files, manifest->file_count, sizeof *manifest->files, by_number);
+    return TKV_OK;
+}
+
+static void note_listed(struct tkv_store *store)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+            continue;
+        file->listed = true;
+        file->listed_size = file->durable;
+        file->listed_sealed = file->durable_sealed;
+    }
+}
+
+static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_error *err)
+{
+    struct tkv_manifest manifest = {.epoch = store->manifest_epoch + 1,
+                                    .checkpoint = store->checkpoint};
+    enum tkv_status status;
+    bool unknown = false;
+
+    memcpy(manifest.uuid, store->uuid, sizeof manifest.uuid);
+    tkv_mutex_lock(&store->apply);
+    manifest.next_number = store->next_number;
+    tkv_mutex_unlock(&store->apply);
+    status = list_files(store, &manifest, err);
+    if (status != TKV_OK)
+        return status;
+    status = tkv_manifest_write(store->os, store->dir, &manifest, &unknown, err);
+    tkv_usage_add(&store->counters.data_syncs, 2);
+    tkv_manifest_release(&manifest);
+    if (status == TKV_OK) {
+        store->manifest_epoch++;
+        store->dir_changed = false; /* the directory was synced with the rename */
+        note_listed(store);
+        return TKV_OK;
+    }
+    if (unknown) {
+        tkv_store_poison(store, TKV_IO);
+        return TKV_IO;
+    }
+    return status;
+}
+
+/* ---- 5: log header --------------------------------------------------------------------------- */
+
+/* Every file that is not as the manifest says. False: one that the manifest does not know, or
+ * more than a header has room for. */
+static bool fill_header(struct tkv_store *store, struct tkv_wal_header *header)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+            continue;
+        if (!file->listed)
+            return false;
+        if (file->listed_size == file->durable &&
+            file->listed_sealed == file->durable_sealed)
+            continue;
+        if (header->file_count == TKV_WAL_HEADER_FILES_MAX)
+            return false;
+        header->files[header->file_count++] =
+            (struct tkv_wal_header_file){file->number, file->durable, file->durable_sealed};
+    }
+    return true;
+}
+
+static enum tkv_status write_header(struct tkv_store *store, bool clean,
+                                    struct tkv_error *err)
+{
+    struct tkv_wal_header header;
+    enum tkv_status status;
+
+    memset(&header, 0, sizeof header);
+    if (!fill_header(store, &header)) {
+        status = replace_manifest(store, err);
+        if (status != TKV_OK)
+            return status;
+        header.file_count = 0;
+        (void)fill_header(store, &header);
+    }
+    memcpy(header.uuid, store->uuid, sizeof header.uuid);
+    header.checkpoint = store->checkpoint;
+    header.manifest_epoch = store->manifest_epoch;
+    header.clean = clean;
+    status = tkv_wal_write_header(&store->wal, &header, err);
+    if (status == TKV_OK)
+        store->marked = header.durable_mark;
+    else
+        tkv_store_poison(store, status);
+    return status;
+}
+
+enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err)
+{
+    enum tkv_status status = replace_manifest(store, err);
+
+    if (status != TKV_OK)
+        return note_failure(store, status);
+    /* With a header that names it, an older manifest put in its place is told apart. */
+    store->checkpoint.generation++;
+    return note_failure(store, write_header(store, false, err));
+}
+
+enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err)
+{
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&store->wal, &state);
+    if (state.poisoned != TKV_OK || state.durable <= store->marked)
+        return TKV_OK;
+    store->checkpoint.generation++;
+    return note_failure(store, write_header(store, false, err));
+}
+
+/* The last of the disk is for deletes and for the compactor, which need room to make room: a
+ * data file's worth, or a 32nd of a small disk. */
+static void note_space(struct tkv_store *store)
+{
+    struct tkv_os_fs_info info;
+    uint64_t reserve = tkv_files_capacity(store);
+
+    if (store->os->fs_info(store->os, store->dir, &info) < 0) {
+        atomic_store(&store->disk_full, false);
+        return;
+    }
+    if (reserve > info.total_bytes / 32)
+        reserve = info.total_bytes / 32;
+    if (info.free_bytes >= reserve)
+        atomic_store(&store->disk_full, false);
+    else
+        (void)note_failure(store, TKV_NO_SPACE);
+}
+
+/* ---- All together ------------------------------------------------------------------------------ */
+
+/* Give the files the sizes of the plan and the plan the sizes that they had; done twice, it is
+ * undone. */
+static void exchange(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        struct target *target = &plan->targets[i];
+        const uint64_t size = target->file->durable;
+        const bool sealed = target->file->durable_sealed;
+
+        target->file->durable = target->size;
+        target->file->durable_sealed = target->sealed;
+        target->size = size;
+        target->sealed = sealed;
+    }
+}
+
+static void retire_tails(struct tkv_store *store, const struct plan *plan)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < plan->count; i++) {
+        if (tkv_datafile_is_settled(plan->targets[i].file))
+            tkv_load_write_hint(store, plan->targets[i].file);
+        any |= tkv_datafile_retire_tail(plan->targets[i].file);
+    }
+    if (any)
+        tkv_epoch_wait(&store->epoch);
+    for (size_t i = 0; i < plan->count; i++)
+        tkv_datafile_free_tail(plan->targets[i].file);
+}
+
+static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool clean,
+                               struct tkv_error *err)
+{
+    const struct tkv_checkpoint old = store->checkpoint;
+    enum tkv_status status;
+
+    exchange(plan);
+    store->checkpoint = plan->checkpoint;
+    status = write_header(store, clean, err);
+    if (status != TKV_OK) {
+        store->checkpoint = old;
+        exchange(plan);
+    }
+    return status;
+}
+
+static enum tkv_status checkpoint(struct tkv_store *store, struct plan *plan, bool clean,
+                                  struct tkv_error *err)
+{
+    enum tkv_status status = sync_all(store, plan, err);
+
+    if (status == TKV_OK)
+        status = publish(store, plan, clean, err);
+    if (status == TKV_OK) {
+        tkv_wal_release(&store->wal, &plan->place);
+        atomic_store(&store->log_released, plan->place.position);
+        retire_tails(store, plan);
+    }
+    return status;
+}
+
+enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
+                                      struct tkv_error *err)
+{
+    const uint64_t started_us = tkv_store_now_us(store);
+    const uint64_t from = store->checkpoint.position;
+    enum tkv_status status;
+    struct plan plan;
+
+    if (atomic_load(&store->poisoned) != TKV_OK)
+        return tkv_store_check_writable(store, err);
+    status = make_plan(store, &plan, err);
+    if (status == TKV_OK)
+        status = checkpoint(store, &plan, clean, err);
+    free(plan.targets);
+    if (status != TKV_OK)
+        return note_failure(store, status);
+    note_space(store);
+    tkv_usage_add(&store->counters.checkpoints, 1);
+    store->checkpoint_us = tkv_store_now_us(store);
+    tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_CHECKPOINTED,
+                                             .bytes = store->checkpoint.position - from,
+                                             .micros = store->checkpoint_us - started_us});
+    return TKV_OK;
+}
+
+/* ---- Room in the log ----------------------------------------------------------------------------- */
+
+static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
+                                struct tkv_error *err)
+{
+    struct tkv_wal_state state;
+    uint64_t end;
+
+    tkv_wal_state(&store->wal, &state);
+    end = state.end * 2;
+    while (end < state.end + extent + TKV_BLOCK_SIZE)
+        end *= 2;
+    if (end > store->wal.size_max)
+        end = store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    if (end <= state.end)
+        return TKV_OK;
+    return tkv_wal_grow(&store->wal, end, err);
+}
+
+static void note_capacity(struct tkv_store *store)
+{
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&store->wal, &state);
+    atomic_store(&store->log_capacity, state.capacity);
+}
+
+/* Two checkpoints within a second say that the log is small for this load. Growing it is an
+ * improvement only; a full disk may refuse. */
+static void grow_if_busy(struct tkv_store *store, uint64_t previous_us)
+{
+    enum tkv_status status;
+
+    if (tkv_store_now_us(store) - previous_us < 1000 * 1000) {
+        status = grow_log(store, 0, NULL);
+        if (status == TKV_IO)
+            tkv_store_poison(store, status);
+    }
+    note_capacity(store);
+}
+
+enum tkv_status tkv_checkpoint_when_half_full(struct tkv_store *store,
+                                              struct tkv_error *err)
+{
+    enum tkv_status status = TKV_OK;
+    uint64_t previous_us;
+
+    tkv_mutex_lock(&store->upkeep);
+    previous_us = store->checkpoint_us;
+    if (tkv_checkpoint_is_due(store)) {
+        status = tkv_checkpoint_locked(store, false, err);
+        if (status == TKV_OK)
+            grow_if_busy(store, previous_us);
+    }
+    tkv_mutex_unlock(&store->upkeep);
+    return status;
+}
+
+bool tkv_checkpoint_is_due(struct tkv_store *store)
+{
+    const uint64_t used = atomic_load(&store->log_head) - atomic_load(&store->log_released);
+
+    return used > atomic_load(&store->log_capacity) / 2;
+}
+
+/* The leader of a group found the ring full and is the one who makes room: whoever is at work
+ * on a checkpoint is waited for, and then there often is room already. */
+enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
+                                         struct tkv_error *err)
+{
+    struct tkv_store *store = context;
+    enum tkv_status status = TKV_OK;
+
+    tkv_mutex_lock(&store->upkeep);
+    if (!tkv_wal_has_room(&store->wal, extent))
+        status = tkv_checkpoint_locked(store, false, err);
+    if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
+        status = grow_log(store, extent, err);
+    if (status == TKV_IO)
+        tkv_store_poison(store, status);
+    if (status == TKV_OK)
+        note_capacity(store);
+    tkv_mutex_unlock(&store->upkeep);
+    return status;
+}

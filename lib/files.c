@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * files.c - the table of a store's data files, and the accounts of what in them is live.
+ *
+ * A slot is reused only after every reader that could hold a place in its old file has left:
+ * else a place would lead to another file's bytes.
+ */
+#include "store.h"
+
+static uint32_t find_free_slot(struct tkv_store *store)
+{
+    for (uint32_t i = 0; i < TKV_SLOT_COUNT; i++) {
+        const uint32_t slot = (store->slot_hint + i) % TKV_SLOT_COUNT;
+
+        if (atomic_load_explicit(&store->files[slot], memory_order_relaxed) == NULL)
+            return slot;
+        /* Stay low, so that walks over the table are short. */
+        if (slot + 1 == atomic_load(&store->slots_used) && slot + 1 < TKV_SLOT_COUNT)
+            return slot + 1;
+    }
+    return TKV_SLOT_COUNT;
+}
+
+enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file,
+                              struct tkv_error *err)
+{
+    const uint32_t slot = find_free_slot(store);
+
+    if (slot == TKV_SLOT_COUNT)
+        return tkv_fail(err, TKV_TOO_BIG,
+                        "the store has %u data files, the most there can be",
+                        TKV_SLOT_COUNT);
+    file->slot = slot;
+    store->slot_hint = slot + 1 < TKV_SLOT_COUNT ? slot + 1 : 0;
+    if (slot >= atomic_load(&store->slots_used))
+        atomic_store(&store->slots_used, slot + 1);
+    tkv_usage_add(&store->disk_bytes, atomic_load(&file->size));
+    tkv_usage_add(&store->file_count, 1);
+    atomic_store(&store->files[slot], file);
+    return TKV_OK;
+}
+
+void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file)
+{
+    tkv_epoch_wait(&store->epoch);
+
+    tkv_mutex_lock(&store->apply);
+    atomic_store(&store->files[file->slot], NULL);
+    if (file->slot < store->slot_hint)
+        store->slot_hint = file->slot;
+    tkv_usage_sub(&store->disk_bytes, atomic_load(&file->size));
+    tkv_usage_sub(&store->file_count, 1);
+    tkv_usage_sub(&store->totals.records, tkv_usage_get(&file->usage.records));
+    tkv_usage_sub(&store->totals.tombstone_bytes,
+                  tkv_usage_get(&file->usage.tombstone_bytes));
+    tkv_mutex_unlock(&store->apply);
+
+    /* Walks over the table may have loaded the pointer. */
+    tkv_epoch_wait(&store->epoch);
+    tkv_datafile_release(file);
+}
+
+struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot)
+{
+    return atomic_load_explicit(&store->files[slot], memory_order_acquire);
+}
+
+struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL && file->number == number)
+            return file;
+    }
+    return NULL;
+}
+
+uint64_t tkv_files_capacity(struct tkv_store *store)
+{
+    const uint64_t share = tkv_usage_get(&store->totals.live_bytes) / 256;
+    uint64_t capacity = store->options.data_file_size_min;
+
+    if (share > capacity)
+        capacity = share;
+    if (capacity > store->options.data_file_size_max)
+        capacity = store->options.data_file_size_max;
+    return capacity;
+}
+
+void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size)
+{
+    tkv_usage_live(&file->usage, size);
+    tkv_usage_live(&store->totals, size);
+}
+
+/* The value in a file of its own goes with the record that refers to it. */
+static void unreference_large(struct tkv_store *store, struct tkv_datafile *file,
+                              const struct tkv_location *old)
+{
+    struct tkv_large_reference reference;
+    uint8_t bytes[TKV_RECORD_HEADER_SIZE + 16 + TKV_LARGE_REFERENCE_SIZE];
+    const uint64_t end = tkv_place_offset(old->place) + old->size;
+
+    /* The reference is the record's last bytes. Damage there leaves the value's file in
+     * place: space lost, nothing else. */
+    if (old->size < TKV_LARGE_REFERENCE_SIZE)
+        return;
+    if (tkv_datafile_read(file, end - TKV_LARGE_REFERENCE_SIZE, bytes,
+                          TKV_LARGE_REFERENCE_SIZE, NULL) != TKV_OK)
+        return;
+    if (tkv_large_decode(tkv_bytes(bytes, TKV_LARGE_REFERENCE_SIZE), &reference))
+        tkv_large_unreferenced(store, &reference);
+}
+
+void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)
+{
+    struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
+
+    tkv_usage_dead(&file->usage, old->size);
+    tkv_usage_dead(&store->totals, old->size);
+    if ((old->place & TKV_PLACE_LARGE) != 0)
+        unreference_large(store, file, old);
+}
+
+void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)
+{
+    struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
+
+    tkv_files_dead(store, old);
+    tkv_usage_add(&file->usage.tombstone_bytes, old->size);
+    tkv_usage_add(&store->totals.tombstone_bytes, old->size);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * load.c - what a data file's records mean for the index, when a store is opened.
+ *
+ * Files are loaded in any order: compaction mixes ages. The newest sequence number of a key
+ * wins, deletes included, so a delete occupies a place in the index until all files are
+ * loaded; else an older record met later would bring its key back.
+ */
+#include "store.h"
+
+#include "hint.h"
+#include "walk.h"
+
+/* ---- One record ---------------------------------------------------------------------------- */
+
+/* The whole sequence number of what the index points at. */
+static uint64_t seq_at(struct tkv_store *store, const struct tkv_location *location)
+{
+    const struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(location->place));
+
+    return file->seq_base + (uint32_t)(location->seq_low - (uint32_t)file->seq_base);
+}
+
+static void count_dead(struct tkv_store *store, const struct tkv_location *old)
+{
+    struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
+
+    if ((old->place & TKV_PLACE_TOMBSTONE) != 0)
+        return;
+    tkv_usage_dead(&file->usage, old->size);
+    tkv_usage_dead(&store->totals, old->size);
+}
+
+static void count_record(struct tkv_store *store, struct tkv_datafile *file,
+                         const struct tkv_hint_entry *entry)
+{
+    const bool is_delete = entry->kind == TKV_RECORD_DELETE;
+
+    tkv_datafile_note_record(file, entry->seq, is_delete);
+    tkv_usage_add(&store->totals.records, 1);
+    if (!is_delete)
+        return;
+    tkv_usage_add(&file->usage.tombstone_bytes, entry->size);
+    tkv_usage_add(&store->totals.tombstone_bytes, entry->size);
+}
+
+static unsigned flags_of(enum tkv_record_kind kind)
+{
+    if (kind == TKV_RECORD_DELETE)
+        return TKV_PLACE_TOMBSTONE;
+    return kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
+}
+
+static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *file,
+                                  const struct tkv_hint_entry *entry, struct tkv_error *err)
+{
+    const uint64_t hash = tkv_index_hash(store->index, entry->key);
+    const struct tkv_location location = {
+        .place = tkv_place(file->slot, entry->offset, flags_of(entry->kind)),
+        .size = entry->size,
+        .seq_low = (uint32_t)entry->seq,
+        .expires_at_ms = entry->expires_at_ms,
+    };
+    struct tkv_location old;
+    enum tkv_status status;
+
+    count_record(store, file, entry);
+    if (tkv_index_find(store->index, entry->key, hash, &old) &&
+        seq_at(store, &old) >= entry->seq)
+        return TKV_OK;
+    status =
+        tkv_index_reserve(store->index, entry->key, hash, entry->expires_at_ms != 0, err);
+    if (status != TKV_OK)
+        return status;
+    if (entry->kind == TKV_RECORD_LARGE)
+        atomic_store(&store->has_large, true);
+    if (entry->kind != TKV_RECORD_DELETE)
+        tkv_files_live(store, file, entry->size);
+    if (tkv_index_put(store->index, entry->key, hash, &location, &old))
+        count_dead(store, &old);
+    return TKV_OK;
+}
+
+/* What a file's own records say is checked against what its header promised. */
+static enum tkv_status check_entry(struct tkv_datafile *file,
+                                   const struct tkv_hint_entry *entry,
+                                   struct tkv_error *err)
+{
+    const uint64_t end = atomic_load(&file->size);
+
+    if (entry->seq < file->seq_base || entry->seq - file->seq_base > UINT32_MAX)
+        return tkv_fail_corrupt(err, file->name, entry->offset, entry->seq,
+                                "the file's sequence numbers begin at %llu",
+                                (unsigned long long)file->seq_base);
+    if (entry->offset < TKV_DATA_HEADER_SIZE || entry->offset > end ||
+        entry->size > end - entry->offset || entry->offset > TKV_PLACE_OFFSET_MAX)
+        return tkv_fail_corrupt(err, file->name, entry->offset, entry->seq,
+                                "a hint beyond the end of the file");
+    return TKV_OK;
+}
+
+/* ---- From the hint ---------------------------------------------------------------------------- */
+
+static struct tkv_hint_identity identity_of(const struct tkv_store *store,
+                                            struct tkv_datafile *file)
+{
+    struct tkv_hint_identity identity = {.number = file->number,
+                                         .data_size = atomic_load(&file->size)};
+
+    memcpy(identity.uuid, store->uuid, sizeof identity.uuid);
+    return identity;
+}
+
+/* Nothing has been indexed when this fails with TKV_CORRUPT or TKV_NOT_FOUND. */
+static enum tkv_status open_hint(struct tkv_store *store, struct tkv_datafile *file,
+                                 struct tkv_hint **ret_hint)
+{
+    const struct tkv_hint_identity identity = identity_of(store, file);
+    struct tkv_hint_entry entry;
+    struct tkv_hint *hint;
+    enum tkv_status status = tkv_hint_open(store->os, store->dir, &identity, &hint, NULL);
+
+    if (status != TKV_OK)
+        return status;
+    while (status == TKV_OK && tkv_hint_next(hint, &entry))
+        status = check_entry(file, &entry, NULL);
+    if (status != TKV_OK) {
+        tkv_hint_free(hint);
+        return status;
+    }
+    tkv_hint_rewind(hint);
+    *ret_hint = hint;
+    return TKV_OK;
+}
+
+static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *file,
+                                 struct tkv_hint *hint, struct tkv_error *err)
+{
+    enum tkv_status status = TKV_OK;
+    struct tkv_hint_entry entry;
+
+    while (status == TKV_OK && tkv_hint_next(hint, &entry))
+        status = load_entry(store, file, &entry, err);
+    return status;
+}
+
+/* ---- From the data file ------------------------------------------------------------------------- */
+
+static bool entry_of(const struct tkv_walk *walk, struct tkv_hint_entry *ret_entry)
+{
+    struct tkv_large_reference reference = {0};
+
+    if (walk->record.kind == TKV_RECORD_LARGE &&
+        !tkv_large_decode(walk->record.value, &reference))
+        return false;
+    *ret_entry = (struct tkv_hint_entry){
+        .kind = walk->record.kind,
+        .seq = walk->record.seq,
+        .offset = walk->offset,
+        .size = (uint32_t)walk->size,
+        .expires_at_ms = walk->record.expires_at_ms,
+        .large_number = reference.number,
+        .key = walk->record.key,
+    };
+    return true;
+}
+
+typedef enum tkv_status entry_fn(void *context, struct tkv_datafile *file,
+                                 const struct tkv_hint_entry *entry, struct tkv_error *err);
+
+static enum tkv_status for_each_entry(struct tkv_datafile *file, entry_fn *use,
+                                      void *context, struct tkv_error *err)
+{
+    struct tkv_hint_entry entry;
+    struct tkv_walk walk;
+    enum tkv_status status = TKV_OK;
+
+    tkv_walk_begin(&walk, file, atomic_load(&file->size));
+    while (status == TKV_OK && tkv_walk_next(&walk)) {
+        if (!entry_of(&walk, &entry))
+            status = tkv_fail_corrupt(err, file->name, walk.offset, walk.record.seq,
+                                      "reference to a large value");
+        else
+            status = use(context, file, &entry, err);
+    }
+    if (status == TKV_OK && walk.status != TKV_OK) {
+        status = walk.status;
+        if (err != NULL)
+            *err = walk.error;
+    }
+    tkv_walk_end(&walk);
+    return status;
+}
+
+struct scan {
+    struct tkv_store *store;
+    struct tkv_hint_writer *hint; /* NULL: none is wanted */
+};
+
+static enum tkv_status load_and_hint(void *context, struct tkv_datafile *file,
+                                     const struct tkv_hint_entry *entry,
+                                     struct tkv_error *err)
+{
+    struct scan *scan = context;
+    enum tkv_status status = check_entry(file, entry, err);
+
+    if (status == TKV_OK)
+        status = load_entry(scan->store, file, entry, err);
+    if (status == TKV_OK && scan->hint != NULL &&
+        tkv_hint_writer_add(scan->hint, entry, NULL) != TKV_OK) {
+        tkv_hint_writer_free(scan->hint);
+        scan->hint = NULL;
+    }
+    return status;
+}
+
+static void write_hint(struct tkv_store *store, struct tkv_datafile *file,
+                       struct tkv_hint_writer *hint)
+{
+    const struct tkv_hint_identity identity = identity_of(store, file);
+
+    (void)tkv_hint_writer_write(hint, store->os, store->dir, &identity, NULL);
+}
+
+static enum tkv_status scan_file(struct tkv_store *store, struct tkv_datafile *file,
+                                 struct tkv_error *err)
+{
+    struct scan scan = {store, NULL};
+    enum tkv_status status;
+
+    if (!store->options.read_only && tkv_hint_writer_new(&scan.hint, NULL) != TKV_OK)
+        scan.hint = NULL;
+    status = for_each_entry(file, load_and_hint, &scan, err);
+    if (status == TKV_OK && scan.hint != NULL && file->durable_sealed)
+        write_hint(store, file, scan.hint);
+    tkv_hint_writer_free(scan.hint);
+    return status;
+}
+
+enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file,
+                              struct tkv_open_report *report, struct tkv_error *err)
+{
+    struct tkv_hint *hint;
+    enum tkv_status status = open_hint(store, file, &hint);
+
+    if (status == TKV_OK) {
+        status = load_hint(store, file, hint, err);
+        tkv_hint_free(hint);
+        report->hints_used++;
+        return status;
+    }
+    report->hints_rebuilt++;
+    return scan_file(store, file, err);
+}
+
+/* ---- Writing a hint later -------------------------------------------------------------------------- */
+
+static enum tkv_status add_to_hint(void *context, struct tkv_datafile *file,
+                                   const struct tkv_hint_entry *entry,
+                                   struct tkv_error *err)
+{
+    (void)file;
+    return tkv_hint_writer_add(context, entry, err);
+}
+
+void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file)
+{
+    struct tkv_hint_writer *hint;
+
+    if (tkv_hint_writer_new(&hint, NULL) != TKV_OK)
+        return;
+    if (for_each_entry(file, add_to_hint, hint, NULL) == TKV_OK)
+        write_hint(store, file, hint);
+    tkv_hint_writer_free(hint);
+}

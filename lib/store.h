@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store.h - one open store: what ties log, data files, index, manifest and compactor
+ * together. Private to the files that implement tinykv.h.
+ *
+ * Locks, from the outermost to the innermost; docs/architecture.md has the whole order:
+ *
+ *   compact  one compaction at a time
+ *   upkeep   whatever writes data files, the manifest or a log header: one at a time
+ *   wal      (inside struct tkv_wal)
+ *   apply    the active file, the file table, `applied`; taken with the wal's lock in the
+ *            relaxed modes, without it in mode ALWAYS
+ *   shard    (inside struct tkv_index)
+ */
+#ifndef TKV_STORE_H
+#define TKV_STORE_H
+
+#include "datafile.h"
+#include "epoch.h"
+#include "error.h"
+#include "index.h"
+#include "lock.h"
+#include "os.h"
+#include "record.h"
+#include "replay.h"
+#include "wal.h"
+#include "worker.h"
+
+#define TKV_FLUSH_SIZE     (256u * 1024) /* write the memory tail once so much is in it */
+#define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
+#define TKV_WAL_SIZE_FIRST (1024u * 1024)
+
+struct tkv_counters {
+    _Atomic uint64_t puts, deletes, user_bytes_written, data_bytes_written, data_syncs;
+    _Atomic uint64_t checkpoints;
+    _Atomic uint64_t compactions, compaction_bytes_read, compaction_bytes_written,
+        compaction_bytes_reclaimed, last_compaction_at_ms, last_compaction_micros;
+};
+
+struct tkv_store {
+    /* Constant after opening. */
+    struct tkv_os *os;
+    struct tkv_options options;
+    int dir, lock_fd;
+    uint8_t uuid[16];
+    const uint32_t *fork_guard; /* a page that reads as zero in a forked child; or NULL */
+    struct tkv_index *index;
+    struct tkv_epoch epoch;
+    struct tkv_wal wal; /* not opened when read_only */
+
+    /* Slot -> file; a reader loads it inside an epoch. Changed with `apply` held. */
+    _Atomic(struct tkv_datafile *) *files;
+    _Atomic uint32_t slots_used; /* no file has this slot or a higher one */
+
+    struct tkv_usage totals;     /* of all files */
+    _Atomic uint64_t disk_bytes; /* sum of all files' sizes, memory tails included */
+    _Atomic uint64_t file_count;
+    _Atomic uint64_t seq_last; /* newest applied */
+
+    struct tkv_mutex apply;
+    /* Guarded by apply. */
+    struct tkv_datafile *active; /* receives puts; NULL in a read-only store */
+    uint64_t next_number;
+    size_t prepared; /* bytes that the group being logged will append; 0: none */
+    struct tkv_ring_place
+        applied_end; /* everything before it is in the data files' tails */
+    uint64_t applied_seq_next;
+    uint32_t applied_chain;
+    uint32_t slot_hint;
+
+    struct tkv_mutex compact;
+    struct tkv_mutex upkeep;
+    /* Guarded by upkeep. */
+    struct tkv_datafile *output;      /* receives the compactor's survivors, and is
+                                             appended to with `compact` held; or NULL */
+    struct tkv_checkpoint checkpoint; /* the last durable one */
+    struct tkv_ring_place checkpoint_place;
+    uint64_t manifest_epoch;
+    bool dir_changed;       /* created files whose entries may not be durable yet */
+    uint64_t marked;        /* log position that the last header block knew as durable */
+    uint64_t checkpoint_us; /* when the last one was made, monotonic */
+
+    atomic_bool
+        has_large; /* some record refers, or referred, to a value in a file of its own */
+    _Atomic int poisoned; /* enum tkv_status */
+    atomic_bool poison_told;
+    atomic_bool disk_full;
+    struct tkv_counters counters;
+
+    /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
+    atomic_bool flush_asked, reclaim_asked;
+    _Atomic uint64_t unflushed;    /* bytes applied since the last flush */
+    _Atomic uint64_t log_head;     /* log position applied */
+    _Atomic uint64_t log_released; /* log position of the last checkpoint */
+    _Atomic uint64_t log_capacity;
+    _Atomic uint64_t
+        reclaim_futile; /* disk_bytes when there was nothing to gain; 0: unknown */
+    _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
+    _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
+
+    struct tkv_worker flusher, compactor;
+    uint64_t synced_us; /* INTERVAL: when the log was last synced; the flusher's */
+    uint64_t idle_seq;  /* newest write when the flusher last looked; the flusher's */
+    atomic_bool flusher_sleeps; /* until woken: the next write must wake it */
+};
+
+/* ---- store.c -------------------------------------------------------------------------- */
+
+/* tkv_open() on another world: the tests' simulated disk. */
+enum tkv_status tkv_open_on(struct tkv_os *os, const char *directory,
+                            const struct tkv_options *options, struct tkv_store **ret_store,
+                            struct tkv_open_report *ret_report, struct tkv_error *err);
+
+/* The first thing every public function does. */
+enum tkv_status tkv_store_check(struct tkv_store *store, struct tkv_error *err);
+/* The same for one that writes. */
+enum tkv_status tkv_store_check_writable(struct tkv_store *store, struct tkv_error *err);
+
+void tkv_store_emit(struct tkv_store *store, struct tkv_event event);
+uint64_t tkv_store_now_ms(struct tkv_store *store);
+uint64_t tkv_store_now_us(struct tkv_store *store);
+
+/* Stop writing for good, because of `status`. */
+void tkv_store_poison(struct tkv_store *store, enum tkv_status status);
+
+/* ---- options.c ------------------------------------------------------------------------- */
+
+enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_error *err);
+
+/* ---- files.c: the table of data files -------------------------------------------------- */
+
+/* Enter a file into the table; TKV_TOO_BIG when it is full. With `apply` held. */
+enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file,
+                              struct tkv_error *err);
+/* Take out a file at which the index does not point any more, wait until no reader can see
+ * it, and drop the table's reference. With `upkeep` held, without `apply`. */
+void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file);
+struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot);
+struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number);
+/* At which size the next data file rotates. */
+uint64_t tkv_files_capacity(struct tkv_store *store);
+
+/* The record at this location is not the latest of its key any more. */
+void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old);
+/* Likewise because it expired: it may still hide older ones. */
+void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old);
+void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size);
+
+/* ---- apply.c: what the log's owner does ------------------------------------------------- */
+
+enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
+                                  struct tkv_error *err);
+void tkv_apply_group(void *context, const struct tkv_wal_applied *group);
+/* Seal the active file and begin another. With `apply` held. */
+enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
+                                 struct tkv_error *err);
+/* Index one record that lies at `offset` of `file`; true when its key was there before. */
+bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
+                      const struct tkv_record *record, uint64_t hash);
+
+/* ---- checkpoint.c ----------------------------------------------------------------------- */
+
+/* Write memory tails that have enough in them. With `upkeep` held. */
+enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
+/* With `upkeep` held. */
+enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
+                                      struct tkv_error *err);
+/* Replace the manifest: what the table holds now, without condemned files, at the checkpoint
+ * as it stands; then write a log header that names it. With `upkeep` held. */
+enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err);
+/* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
+enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
+/* The ring is half used: time for a checkpoint. */
+bool tkv_checkpoint_is_due(struct tkv_store *store);
+/* Checkpoint if one is due, and let a busy log grow. Takes `upkeep`. */
+enum tkv_status tkv_checkpoint_when_half_full(struct tkv_store *store,
+                                              struct tkv_error *err);
+/* The log's owner: there must be room for `extent` bytes. Takes `upkeep`. */
+enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
+                                         struct tkv_error *err);
+
+/* ---- load.c: data files -> index ----------------------------------------------------------- */
+
+/* Index every record of a file that was just opened, from its hint or from the file itself. */
+enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file,
+                              struct tkv_open_report *report, struct tkv_error *err);
+/* Write the hint of a file whose records are all durable. A failure costs time at the next
+ * opening, nothing else. */
+void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file);
+
+/* ---- recover.c ------------------------------------------------------------------------- */
+
+enum tkv_status tkv_recover(struct tkv_store *store, struct tkv_open_report *report,
+                            struct tkv_error *err);
+
+/* ---- read.c ---------------------------------------------------------------------------- */
+
+/* A verified record where it lies; `bytes` is NULL unless it had to be read into memory of
+ * its own, which the caller frees. */
+struct tkv_found {
+    struct tkv_record record;
+    struct tkv_datafile *file; /* no reference: valid inside the epoch */
+    uint64_t offset;
+    uint8_t *bytes;
+};
+
+enum tkv_status tkv_read_record(struct tkv_store *store,
+                                const struct tkv_location *location, struct tkv_slice key,
+                                struct tkv_found *ret_found, struct tkv_error *err);
+
+/* ---- large.c: values in files of their own ------------------------------------------------ */
+
+struct tkv_large_reference {
+    uint64_t number;      /* of the data file */
+    uint64_t stored_size; /* of its payload */
+    uint32_t raw_size;
+    uint32_t chunk_count;
+    uint32_t table_crc;
+};
+
+#define TKV_LARGE_REFERENCE_SIZE 32u
+
+uint64_t tkv_large_file_size(const struct tkv_large_reference *reference);
+bool tkv_large_decode(struct tkv_slice value, struct tkv_large_reference *ret_reference);
+
+/* Write the value to a file of its own and sync it; *ret_file is in the table then, and
+ * `reference` is the value for the log. */
+enum tkv_status tkv_large_write(struct tkv_store *store, struct tkv_slice value,
+                                uint8_t reference[TKV_LARGE_REFERENCE_SIZE],
+                                struct tkv_datafile **ret_file, struct tkv_error *err);
+/* The log did not take it: remove the file again. */
+void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file);
+/* Read the whole value into `out`, raw_size bytes, verifying every chunk. Inside an epoch or
+ * with a reference to `file`. */
+enum tkv_status tkv_large_read(struct tkv_datafile *file,
+                               const struct tkv_large_reference *reference, uint8_t *out,
+                               struct tkv_error *err);
+/* Count the file of a reference as live or dead. */
+void tkv_large_referenced(struct tkv_store *store,
+                          const struct tkv_large_reference *reference);
+void tkv_large_unreferenced(struct tkv_store *store,
+                            const struct tkv_large_reference *reference);
+
+/* ---- upkeep.c: the background thread, and the same work done inline ----------------------- */
+
+enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err);
+void tkv_upkeep_stop(struct tkv_store *store);
+/* Drop keys whose time has come from the index. */
+void tkv_upkeep_expire(struct tkv_store *store);
+/* After a write: wake the threads that have something to do, or do it. */
+void tkv_upkeep_after_write(struct tkv_store *store);
+/* Wait a little when the compactor is behind. */
+void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
+
+/* ---- reclaim.c: the compactor's view of the store ------------------------------------------ */
+
+/* Compact one file, or remove dead ones. *ret_did says whether there was anything to do.
+ * Takes `upkeep`. `everything`: also where it would hardly pay. */
+enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool *ret_did,
+                                 uint64_t *ret_reclaimed, struct tkv_error *err);
+bool tkv_reclaim_wanted(struct tkv_store *store);
+
+#endif

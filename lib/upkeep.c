@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * upkeep.c - what must happen besides the writes themselves, and who does it: the flusher
+ * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread;
+ * or, without threads, the calls that find something due.
+ */
+#include "store.h"
+
+#include <time.h>
+
+#define IDLE_MS      100u  /* an idle log is marked after this long */
+#define SWEEP_MS     1000u /* expired keys are looked for this often */
+#define RETRY_MS     100u  /* a full disk is probed this often */
+#define EXPIRE_BATCH 256u
+
+/* ---- Expiry ------------------------------------------------------------------------------------- */
+
+void tkv_upkeep_expire(struct tkv_store *store)
+{
+    struct tkv_location locations[EXPIRE_BATCH];
+    const uint64_t now_ms = tkv_store_now_ms(store);
+    size_t count;
+
+    do {
+        tkv_mutex_lock(&store->apply);
+        count = tkv_index_expire(store->index, now_ms, locations, EXPIRE_BATCH);
+        for (size_t i = 0; i < count; i++)
+            tkv_files_expired(store, &locations[i]);
+        tkv_mutex_unlock(&store->apply);
+    } while (count == EXPIRE_BATCH);
+}
+
+/* ---- The flusher ----------------------------------------------------------------------------------- */
+
+static void flush(struct tkv_store *store)
+{
+    if (atomic_load(&store->unflushed) < TKV_FLUSH_SIZE)
+        return;
+    tkv_mutex_lock(&store->upkeep);
+    (void)tkv_flush(store, NULL); /* the checkpoint judges what failed */
+    tkv_mutex_unlock(&store->upkeep);
+}
+
+static void checkpoint(struct tkv_store *store)
+{
+    if (atomic_load(&store->disk_full)) {
+        tkv_mutex_lock(&store->upkeep);
+        (void)tkv_checkpoint_locked(store, false, NULL); /* clears disk_full, or emits */
+        tkv_mutex_unlock(&store->upkeep);
+        return;
+    }
+    (void)tkv_checkpoint_when_half_full(store, NULL);
+}
+
+static void sync_if_due(struct tkv_store *store)
+{
+    const uint64_t now_us = tkv_store_now_us(store);
+
+    if (store->options.durability != TKV_DURABILITY_INTERVAL ||
+        now_us - store->synced_us < (uint64_t)store->options.interval_ms * 1000)
+        return;
+    store->synced_us = now_us;
+    if (tkv_wal_sync(&store->wal, NULL) == TKV_IO)
+        tkv_store_poison(store, TKV_IO);
+}
+
+/* True when nothing has been written since the last look and the log says so. */
+static bool mark_if_idle(struct tkv_store *store)
+{
+    const uint64_t seq = atomic_load(&store->seq_last);
+    const bool idle = seq == store->idle_seq;
+
+    store->idle_seq = seq;
+    if (!idle)
+        return false;
+    tkv_mutex_lock(&store->upkeep);
+    (void)tkv_checkpoint_mark(store, NULL); /* poisons when it must */
+    tkv_mutex_unlock(&store->upkeep);
+    return true;
+}
+
+static bool interval_is_pending(struct tkv_store *store)
+{
+    struct tkv_wal_state state;
+
+    if (store->options.durability != TKV_DURABILITY_INTERVAL)
+        return false;
+    tkv_wal_state(&store->wal, &state);
+    return state.poisoned == TKV_OK && state.durable < state.head_position;
+}
+
+static uint32_t flusher_pause(struct tkv_store *store)
+{
+    if (atomic_load(&store->disk_full))
+        return RETRY_MS;
+    if (interval_is_pending(store) && store->options.interval_ms < IDLE_MS)
+        return store->options.interval_ms;
+    return IDLE_MS;
+}
+
+static uint32_t flusher_step(void *context, bool woken)
+{
+    struct tkv_store *store = context;
+
+    atomic_store(&store->flush_asked, false);
+    flush(store);
+    checkpoint(store);
+    sync_if_due(store);
+    if (tkv_reclaim_wanted(store))
+        tkv_worker_wake(&store->compactor);
+    if (!woken && mark_if_idle(store) && !interval_is_pending(store) &&
+        !atomic_load(&store->disk_full)) {
+        atomic_store(&store->flusher_sleeps, true);
+        /* A write that came in between has seen the flag or is seen here. */
+        if (atomic_load(&store->seq_last) == store->idle_seq)
+            return TKV_WORKER_FOREVER;
+        atomic_store(&store->flusher_sleeps, false);
+    }
+    return flusher_pause(store);
+}
+
+/* ---- The compactor ----------------------------------------------------------------------------------- */
+
+static uint32_t compactor_step(void *context, bool woken)
+{
+    struct tkv_store *store = context;
+    bool did = false;
+
+    (void)woken;
+    atomic_store(&store->reclaim_asked, false);
+    tkv_upkeep_expire(store);
+    if (store->options.auto_compact && tkv_reclaim_wanted(store)) {
+        /* What fails here is told by an event, and tried again when there is more to gain. */
+        if (tkv_reclaim_step(store, false, &did, NULL, NULL) == TKV_OK && did)
+            return 0;
+    }
+    return tkv_index_has_expiring(store->index) ? SWEEP_MS : TKV_WORKER_FOREVER;
+}
+
+/* ---- Starting and stopping ------------------------------------------------------------------------------ */
+
+enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
+{
+    (void)err;
+    atomic_store(&store->log_head, store->checkpoint.position);
+    atomic_store(&store->log_released, store->checkpoint.position);
+    if (store->options.read_only)
+        return TKV_OK;
+    atomic_store(&store->log_capacity, store->wal.ring.end - TKV_WAL_RING_START);
+    store->synced_us = tkv_store_now_us(store);
+    if (!store->options.background)
+        return TKV_OK;
+    /* Without threads the store works as with `background` off. */
+    if (tkv_worker_start(&store->flusher, flusher_step, store) != 0)
+        return TKV_OK;
+    (void)tkv_worker_start(&store->compactor, compactor_step, store);
+    tkv_worker_wake(&store->flusher);
+    tkv_worker_wake(&store->compactor);
+    return TKV_OK;
+}
+
+void tkv_upkeep_stop(struct tkv_store *store)
+{
+    tkv_worker_stop(&store->compactor);
+    tkv_worker_stop(&store->flusher);
+}
+
+/* ---- After a write --------------------------------------------------------------------------------------- */
+
+static bool flusher_has_work(struct tkv_store *store)
+{
+    return atomic_load_explicit(&store->unflushed, memory_order_relaxed) >=
+               TKV_FLUSH_SIZE ||
+           tkv_checkpoint_is_due(store) ||
+           atomic_load_explicit(&store->flusher_sleeps, memory_order_relaxed);
+}
+
+static void wake_who_is_needed(struct tkv_store *store)
+{
+    if (flusher_has_work(store) && !atomic_exchange(&store->flush_asked, true)) {
+        atomic_store(&store->flusher_sleeps, false);
+        tkv_worker_wake(&store->flusher);
+    }
+    if (store->options.auto_compact && tkv_reclaim_wanted(store) &&
+        !atomic_exchange(&store->reclaim_asked, true))
+        tkv_worker_wake(&store->compactor);
+}
+
+static void reclaim_inline(struct tkv_store *store)
+{
+    bool did = true;
+
+    while (did && store->options.auto_compact && tkv_reclaim_wanted(store)) {
+        did = false;
+        if (tkv_reclaim_step(store, false, &did, NULL, NULL) != TKV_OK)
+            break;
+    }
+}
+
+void tkv_upkeep_after_write(struct tkv_store *store)
+{
+    if (store->flusher.started) {
+        wake_who_is_needed(store);
+        if (store->compactor.started)
+            return;
+    } else {
+        flush(store);
+        checkpoint(store);
+        sync_if_due(store);
+    }
+    if (tkv_reclaim_wanted(store)) {
+        tkv_upkeep_expire(store);
+        reclaim_inline(store);
+    }
+}
+
+/* ---- Pacing ------------------------------------------------------------------------------------------------ */
+
+#define PACE_NS_PER_BYTE 40u             /* 25 MB/s when a whole step over the limit */
+#define PACE_NAP_NS      (200u * 1000)   /* shorter naps are not what one gets */
+#define PACE_NAP_MAX_NS  (20u * 1000000) /* slowed, never stopped */
+
+/* How far the data files are above what was promised, in steps of a tenth of the live bytes
+ * plus half a file: 0 below the limit. */
+static double overshoot(struct tkv_store *store)
+{
+    const double live = (double)tkv_usage_get(&store->totals.live_bytes) +
+                        (double)tkv_usage_get(&store->pinned_bytes);
+    const double file = (double)tkv_files_capacity(store);
+    const double limit = store->options.space_factor * live + file / 2;
+    const double total = (double)tkv_usage_get(&store->disk_bytes);
+
+    return total <= limit ? 0 : (total - limit) / (live / 20 + file / 2);
+}
+
+void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
+{
+    double step;
+    uint64_t debt;
+
+    if (!store->compactor.started || !store->options.auto_compact ||
+        tkv_usage_get(&store->disk_bytes) <= store->options.compact_size_min)
+        return;
+    step = overshoot(store);
+    if (step <= 0)
+        return;
+    if (!atomic_exchange(&store->reclaim_asked, true))
+        tkv_worker_wake(&store->compactor);
+    if (atomic_load(&store->reclaim_futile) != 0)
+        return; /* waiting would bring nothing */
+    debt = (uint64_t)((double)bytes * PACE_NS_PER_BYTE * step * step);
+    debt += atomic_fetch_add(&store->pace_debt_ns, debt);
+    if (debt < PACE_NAP_NS)
+        return;
+    atomic_store(&store->pace_debt_ns, 0);
+    if (debt > PACE_NAP_MAX_NS)
+        debt = PACE_NAP_MAX_NS;
+    (void)nanosleep(&(struct timespec){0, (long)debt}, NULL);
+}
+
+/* ---- By hand ------------------------------------------------------------------------------------------------- */
+
+enum tkv_status tkv_sync(struct tkv_store *store, struct tkv_error *err)
+{
+    enum tkv_status status = tkv_store_check_writable(store, err);
+
+    if (status != TKV_OK)
+        return status;
+    status = tkv_wal_sync(&store->wal, err);
+    if (status == TKV_IO)
+        tkv_store_poison(store, status);
+    return status;
+}
+
+enum tkv_status tkv_checkpoint(struct tkv_store *store, struct tkv_error *err)
+{
+    enum tkv_status status = tkv_store_check_writable(store, err);
+
+    if (status != TKV_OK)
+        return status;
+    tkv_mutex_lock(&store->upkeep);
+    status = tkv_checkpoint_locked(store, false, err);
+    tkv_mutex_unlock(&store->upkeep);
+    return status;
+}
+
+enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaimed,
+                            struct tkv_error *err)
+{
+    enum tkv_status status = tkv_store_check_writable(store, err);
+    uint64_t total = 0, reclaimed = 0;
+    bool did = true;
+
+    if (status != TKV_OK)
+        return status;
+    tkv_upkeep_expire(store);
+    while (did && status == TKV_OK) {
+        did = false;
+        status = tkv_reclaim_step(store, true, &did, &reclaimed, err);
+        total += reclaimed;
+        reclaimed = 0;
+    }
+    if (status == TKV_OK && ret_bytes_reclaimed != NULL)
+        *ret_bytes_reclaimed = total;
+    return status;
+}

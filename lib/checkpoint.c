@@ -369,6 +369,7 @@ static void exchange(struct plan *plan)
 
 static void retire_tails(struct tkv_store *store, const struct plan *plan)
 {
+    const uint32_t used = atomic_load(&store->slots_used);
     bool any = false;
 
     for (size_t i = 0; i < plan->count; i++) {
@@ -378,8 +379,12 @@ static void retire_tails(struct tkv_store *store, const struct plan *plan)
     }
     if (any)
         tkv_epoch_wait(&store->epoch);
-    for (size_t i = 0; i < plan->count; i++)
-        tkv_datafile_free_tail(plan->targets[i].file);
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL)
+            tkv_datafile_free_tail(file);
+    }
 }
 
 static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool clean,

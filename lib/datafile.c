@@ -81,7 +81,7 @@ static struct tkv_datafile *blank(struct tkv_os *os, uint64_t number, uint64_t s
     file->seq_base = seq_base;
     file->file_class = file_class;
     file->use_map = use_map;
-    file->seq_min_put = UINT64_MAX;
+    atomic_init(&file->seq_min_put, UINT64_MAX);
     file->fd = -1;
     atomic_init(&file->references, 1);
     return file;
@@ -265,14 +265,22 @@ uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_
     return offset;
 }
 
+/* One writer at a time: plain loads and stores suffice, atomic for those who look on. */
+static void lower(_Atomic uint64_t *counter, uint64_t value)
+{
+    if (value < atomic_load_explicit(counter, memory_order_relaxed))
+        atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
 void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_delete)
 {
-    if (file->seq_min == 0 || seq < file->seq_min)
-        file->seq_min = seq;
-    if (seq > file->seq_max)
-        file->seq_max = seq;
-    if (!is_delete && seq < file->seq_min_put)
-        file->seq_min_put = seq;
+    if (atomic_load_explicit(&file->seq_min, memory_order_relaxed) == 0)
+        atomic_store_explicit(&file->seq_min, seq, memory_order_relaxed);
+    lower(&file->seq_min, seq);
+    if (seq > atomic_load_explicit(&file->seq_max, memory_order_relaxed))
+        atomic_store_explicit(&file->seq_max, seq, memory_order_relaxed);
+    if (!is_delete)
+        lower(&file->seq_min_put, seq);
     tkv_usage_add(&file->usage.records, 1);
 }
 
@@ -297,6 +305,7 @@ static enum tkv_status create(struct tkv_datafile *file, int dir, bool *ret_crea
 {
     if (file->fd >= 0)
         return TKV_OK;
+    assert(!file->exists); /* a descriptor is closed only when nothing will be written */
     file->fd = file->os->open(file->os, dir, file->name,
                               TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_TRUNCATE);
     if (file->fd < 0) {
@@ -350,8 +359,9 @@ enum tkv_status tkv_datafile_sync(struct tkv_datafile *file, struct tkv_error *e
 
 static void close_if_mapped(struct tkv_datafile *file)
 {
-    if (file->fd < 0 || atomic_load(&file->map) == NULL ||
-        file->map_size < atomic_load(&file->size))
+    if (file->fd < 0 || !atomic_load(&file->sealed) || atomic_load(&file->tail) != NULL)
+        return;
+    if (atomic_load(&file->map) == NULL || file->map_size < atomic_load(&file->size))
         return;
     (void)file->os->close(file->os, file->fd); /* durable, and the mapping stays */
     file->fd = -1;
@@ -393,32 +403,50 @@ void tkv_datafile_free_tail(struct tkv_datafile *file)
 
 /* ---- Reading ------------------------------------------------------------------------- */
 
+static bool is_outside(struct tkv_datafile *file, uint64_t offset, size_t size)
+{
+    const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
+
+    return offset > end || size > end - offset;
+}
+
 const uint8_t *tkv_datafile_view(struct tkv_datafile *file, uint64_t offset, size_t size,
                                  bool *ret_outside)
 {
-    const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
-    const uint8_t *bytes;
+    const uint8_t *tail = atomic_load_explicit(&file->tail, memory_order_acquire);
+    const uint8_t *map;
 
-    *ret_outside = offset > end || size > end - offset;
+    *ret_outside = is_outside(file, offset, size);
     if (*ret_outside)
         return NULL;
-    if (offset >= file->tail_start) {
-        bytes = atomic_load_explicit(&file->tail, memory_order_acquire);
-        if (bytes != NULL)
-            return bytes + (offset - file->tail_start);
-    }
-    bytes = atomic_load_explicit(&file->map, memory_order_acquire);
-    if (bytes != NULL && offset + size <= file->map_size)
-        return bytes + offset;
+    if (tail != NULL && offset >= file->tail_start)
+        return tail + (offset - file->tail_start);
+    /* What the tail still holds may not be in the file yet. */
+    if (tail != NULL && size > file->tail_start - offset)
+        return NULL;
+    map = atomic_load_explicit(&file->map, memory_order_acquire);
+    if (map != NULL && offset + size <= file->map_size)
+        return map + offset;
     return NULL;
+}
+
+static enum tkv_status read_from_disk(struct tkv_datafile *file, uint64_t offset,
+                                      void *buffer, size_t size, struct tkv_error *err)
+{
+    const int result = tkv_os_read_all(file->os, file->fd, buffer, size, offset);
+
+    if (result < 0)
+        return tkv_fail_os(err, result, file->name, "read %zu bytes at offset %llu of %s",
+                           size, (unsigned long long)offset, file->name);
+    return TKV_OK;
 }
 
 enum tkv_status tkv_datafile_read(struct tkv_datafile *file, uint64_t offset, void *buffer,
                                   size_t size, struct tkv_error *err)
 {
+    const uint8_t *tail = atomic_load_explicit(&file->tail, memory_order_acquire);
     bool outside;
     const uint8_t *bytes = tkv_datafile_view(file, offset, size, &outside);
-    int result;
 
     if (outside)
         return tkv_fail_corrupt(err, file->name, offset, 0, "%zu bytes beyond its end",
@@ -427,9 +455,12 @@ enum tkv_status tkv_datafile_read(struct tkv_datafile *file, uint64_t offset, vo
         memcpy(buffer, bytes, size);
         return TKV_OK;
     }
-    result = tkv_os_read_all(file->os, file->fd, buffer, size, offset);
-    if (result < 0)
-        return tkv_fail_os(err, result, file->name, "read %zu bytes at offset %llu of %s",
-                           size, (unsigned long long)offset, file->name);
-    return TKV_OK;
+    if (tail != NULL && offset < file->tail_start && size > file->tail_start - offset) {
+        const size_t below = (size_t)(file->tail_start - offset);
+        const enum tkv_status status = tkv_datafile_read(file, offset, buffer, below, err);
+
+        memcpy((uint8_t *)buffer + below, tail, size - below);
+        return status;
+    }
+    return read_from_disk(file, offset, buffer, size, err);
 }

@@ -49,8 +49,8 @@ struct tkv_datafile {
     _Atomic uint64_t size;
     _Atomic(uint8_t *) tail;
     atomic_bool sealed;
-    uint64_t seq_min, seq_max; /* of all records; 0 in an empty file */
-    uint64_t seq_min_put;      /* oldest record that is not a delete; UINT64_MAX: none */
+    _Atomic uint64_t seq_min, seq_max; /* of all records; 0 in an empty file */
+    _Atomic uint64_t seq_min_put; /* oldest record that is not a delete; UINT64_MAX: none */
     struct tkv_usage usage;
     _Atomic uint64_t pinned_by; /* the file that holds an older record which this file's
                                    tombstones hide, as far as known; 0: unknown */

@@ -12,6 +12,7 @@ void tkv_walk_begin(struct tkv_walk *walk, struct tkv_datafile *file, uint64_t e
 {
     memset(walk, 0, sizeof *walk);
     walk->file = file;
+    tkv_datafile_reference(file); /* keeps its memory tail as well */
     walk->next = walk->offset = TKV_DATA_HEADER_SIZE;
     walk->end = end;
 }
@@ -20,6 +21,8 @@ void tkv_walk_end(struct tkv_walk *walk)
 {
     free(walk->buffer);
     walk->buffer = NULL;
+    tkv_datafile_release(walk->file);
+    walk->file = NULL;
 }
 
 static bool stop(struct tkv_walk *walk, enum tkv_status status)

@@ -10,7 +10,8 @@
  *     if (walk.status != TKV_OK) ...             TKV_CORRUPT, TKV_IO or TKV_NO_MEMORY
  *     tkv_walk_end(&walk);
  *
- * walk.record borrows from the walk until the next call. The caller keeps the file alive.
+ * walk.record borrows from the walk until the next call. The walk holds a reference to the file;
+ * the caller makes sure that it is there when the walk begins.
  */
 #ifndef TKV_WALK_H
 #define TKV_WALK_H

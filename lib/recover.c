@@ -322,12 +322,28 @@ static enum tkv_status open_file(struct recovery *r, const struct tkv_manifest_f
     return TKV_OK;
 }
 
+/* What the header said of a file differs from what the manifest says: the next header has to
+ * say it again. */
+static void keep_news(struct recovery *r)
+{
+    if (r->header.manifest_epoch != r->manifest.epoch)
+        return;
+    for (uint32_t i = 0; i < r->header.file_count; i++) {
+        struct tkv_datafile *file = tkv_files_find(r->store, r->header.files[i].number);
+
+        if (file != NULL)
+            file->listed_size = 0; /* as no durable file has it */
+    }
+}
+
 static enum tkv_status open_files(struct recovery *r, struct tkv_error *err)
 {
     enum tkv_status status = TKV_OK;
 
     for (size_t i = 0; i < r->manifest.file_count && status == TKV_OK; i++)
         status = open_file(r, &r->manifest.files[i], err);
+    if (status == TKV_OK)
+        keep_news(r);
     return status;
 }
 

@@ -22,8 +22,7 @@ enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
     struct tkv_datafile *file;
     enum tkv_status status;
 
-    if (need < store->prepared)
-        need = store->prepared;
+    need += store->prepared;
     if (capacity < need + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE)
         capacity = need + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE;
     status = tkv_datafile_new(store->os, store->uuid, store->next_number,
@@ -52,11 +51,12 @@ enum tkv_status tkv_apply_prepare(void *context, size_t payload_size, struct tkv
 
     tkv_mutex_lock(&store->apply);
     /* A checkpoint may pad the file to a block boundary before the group is applied. */
-    if (tkv_datafile_room(store->active) < payload_size + TKV_BLOCK_SIZE ||
+    if (tkv_datafile_room(store->active) <
+            store->prepared + payload_size + TKV_BLOCK_SIZE ||
         spans_too_far(store, store->active))
         status = tkv_apply_rotate(store, payload_size, err);
     if (status == TKV_OK)
-        store->prepared = payload_size;
+        store->prepared += payload_size;
     tkv_mutex_unlock(&store->apply);
     return status;
 }
@@ -136,7 +136,7 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
     tkv_usage_add(&store->disk_bytes, group->payload_size);
     for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next)
         apply_write(store, group, w, offset);
-    store->prepared = 0;
+    store->prepared -= group->payload_size;
     store->applied_end = group->end;
     store->applied_seq_next = group->seq_next;
     store->applied_chain = group->chain;

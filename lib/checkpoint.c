@@ -237,7 +237,10 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
     tkv_mutex_lock(&store->apply);
     manifest.next_number = store->next_number;
     tkv_mutex_unlock(&store->apply);
-    status = list_files(store, &manifest, err);
+    /* A manifest must not be durable before the names in it are. */
+    status = sync_directory(store, err);
+    if (status == TKV_OK)
+        status = list_files(store, &manifest, err);
     if (status != TKV_OK)
         return status;
     status = tkv_manifest_write(store->os, store->dir, &manifest, &unknown, err);
@@ -308,6 +311,18 @@ static enum tkv_status write_header(struct tkv_store *store, bool clean,
     return status;
 }
 
+/* A generation that was not written is used again: the next one would go over the newest. */
+static enum tkv_status write_next_header(struct tkv_store *store, struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    store->checkpoint.generation++;
+    status = write_header(store, false, err);
+    if (status != TKV_OK)
+        store->checkpoint.generation--;
+    return status;
+}
+
 enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err)
 {
     enum tkv_status status = replace_manifest(store, err);
@@ -315,8 +330,7 @@ enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_erro
     if (status != TKV_OK)
         return note_failure(store, status);
     /* With a header that names it, an older manifest put in its place is told apart. */
-    store->checkpoint.generation++;
-    return note_failure(store, write_header(store, false, err));
+    return note_failure(store, write_next_header(store, err));
 }
 
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err)
@@ -326,8 +340,7 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
     tkv_wal_state(&store->wal, &state);
     if (state.poisoned != TKV_OK || state.durable <= store->marked)
         return TKV_OK;
-    store->checkpoint.generation++;
-    return note_failure(store, write_header(store, false, err));
+    return note_failure(store, write_next_header(store, err));
 }
 
 /* The last of the disk is for deletes and for the compactor, which need room to make room: a

@@ -134,6 +134,7 @@ static enum tkv_status open_checked(struct tkv_datafile *file, int dir,
     result = tkv_os_read_all(file->os, file->fd, header, sizeof header, 0);
     if (result < 0)
         return tkv_fail_os(err, result, file->name, "read the header of %s", file->name);
+    file->seq_base = tkv_get_le64(header + AT_SEQ_BASE); /* the entry may not know it */
     return check_header(header, uuid, file->name, entry, err);
 }
 

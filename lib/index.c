@@ -677,6 +677,11 @@ bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     return entry != NULL;
 }
 
+void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
+{
+    PREFETCH((const void *)guess_bucket(shard_of(index, hash), hash));
+}
+
 /* False: the key is absent. Chains change at any time: only the lock makes them safe to read,
  * even for a prefetch. */
 static bool prefetch_first(struct shard *shard, uint64_t hash)

@@ -72,6 +72,9 @@ uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
 
 /* Every function below takes the key with its tkv_index_hash(). */
 
+/* A key of this hash will be asked for soon. */
+void tkv_index_prefetch(struct tkv_index *index, uint64_t hash);
+
 bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                     struct tkv_location *ret_location);
 

@@ -52,9 +52,9 @@ static unsigned flags_of(enum tkv_record_kind kind)
 }
 
 static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *file,
-                                  const struct tkv_hint_entry *entry, struct tkv_error *err)
+                                  const struct tkv_hint_entry *entry, uint64_t hash,
+                                  struct tkv_error *err)
 {
-    const uint64_t hash = tkv_index_hash(store->index, entry->key);
     const struct tkv_location location = {
         .place = tkv_place(file->slot, entry->offset, flags_of(entry->kind)),
         .size = entry->size,
@@ -74,6 +74,8 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
         return status;
     if (entry->kind == TKV_RECORD_LARGE)
         atomic_store(&store->has_large, true);
+    if (entry->kind == TKV_RECORD_DELETE)
+        store->has_tombstones = true;
     if (entry->kind != TKV_RECORD_DELETE)
         tkv_files_live(store, file, entry->size);
     if (tkv_index_put(store->index, entry->key, hash, &location, &old))
@@ -133,14 +135,24 @@ static enum tkv_status open_hint(struct tkv_store *store, struct tkv_datafile *f
     return TKV_OK;
 }
 
+#define WINDOW 16u /* entries whose index lines are fetched ahead of their use */
+
 static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *file,
                                  struct tkv_hint *hint, struct tkv_error *err)
 {
+    struct tkv_hint_entry entries[WINDOW];
+    uint64_t hashes[WINDOW];
     enum tkv_status status = TKV_OK;
-    struct tkv_hint_entry entry;
+    unsigned count;
 
-    while (status == TKV_OK && tkv_hint_next(hint, &entry))
-        status = load_entry(store, file, &entry, err);
+    do {
+        for (count = 0; count < WINDOW && tkv_hint_next(hint, &entries[count]); count++) {
+            hashes[count] = tkv_index_hash(store->index, entries[count].key);
+            tkv_index_prefetch(store->index, hashes[count]);
+        }
+        for (unsigned i = 0; i < count && status == TKV_OK; i++)
+            status = load_entry(store, file, &entries[i], hashes[i], err);
+    } while (count == WINDOW && status == TKV_OK);
     return status;
 }
 
@@ -205,7 +217,8 @@ static enum tkv_status load_and_hint(void *context, struct tkv_datafile *file,
     enum tkv_status status = check_entry(file, entry, err);
 
     if (status == TKV_OK)
-        status = load_entry(scan->store, file, entry, err);
+        status = load_entry(scan->store, file, entry,
+                            tkv_index_hash(scan->store->index, entry->key), err);
     if (status == TKV_OK && scan->hint != NULL &&
         tkv_hint_writer_add(scan->hint, entry, NULL) != TKV_OK) {
         tkv_hint_writer_free(scan->hint);

@@ -289,9 +289,10 @@ static enum tkv_status read_state(struct recovery *r, struct tkv_error *err)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, 16, 0,
                                 "it belongs to another store than %s", TKV_MANIFEST_NAME);
     status = merge_header(r, err);
+    /* The next header goes where this one is not: its block follows from the generation. */
     r->generation = r->header.checkpoint.generation;
-    if (r->manifest.checkpoint.generation > r->generation)
-        r->generation = r->manifest.checkpoint.generation;
+    while (r->generation < r->manifest.checkpoint.generation)
+        r->generation += 2;
     return status;
 }
 
@@ -374,7 +375,8 @@ static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
         if (file->file_class != TKV_FILE_LARGE)
             status = tkv_load_file(store, file, r->report, err);
     }
-    (void)tkv_index_drop_tombstones(store->index);
+    if (store->has_tombstones)
+        (void)tkv_index_drop_tombstones(store->index);
     return status;
 }
 
@@ -609,6 +611,16 @@ static enum tkv_status adopt_large_values(struct recovery *r, struct tkv_error *
 
 /* ---- A new identity ------------------------------------------------------------------------------------------ */
 
+/* What a killed process left may be seen and not be durable yet: the size of a log that was
+ * growing; the header that was just read, before the only durable one is overwritten. */
+static enum tkv_status settle_log(struct tkv_store *store, struct tkv_error *err)
+{
+    const int result = store->os->sync(store->os, store->wal.fd);
+
+    return result < 0 ? tkv_fail_os(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME)
+                      : TKV_OK;
+}
+
 static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
@@ -632,6 +644,8 @@ static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
     config.position = tkv_round_up(r->replay.position_seen + r->log_size, TKV_BLOCK_SIZE) +
                       TKV_BLOCK_SIZE;
     status = tkv_wal_open(&store->wal, &config, err);
+    if (status == TKV_OK)
+        status = settle_log(store, err);
     if (status != TKV_OK)
         return status;
     store->applied_end = (struct tkv_ring_place){config.position, TKV_WAL_RING_START, 0};
@@ -681,6 +695,8 @@ static enum tkv_status begin_life(struct recovery *r, struct tkv_error *err)
     struct tkv_store *store = r->store;
     enum tkv_status status = quarantine_tail(r, err);
 
+    /* Likewise the name of the manifest that was just read, before a header refers to it. */
+    store->dir_changed = true;
     if (status == TKV_OK)
         status = start_log(r, err);
     if (status == TKV_OK && store->active == NULL)

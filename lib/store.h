@@ -61,7 +61,7 @@ struct tkv_store {
     /* Guarded by apply. */
     struct tkv_datafile *active; /* receives puts; NULL in a read-only store */
     uint64_t next_number;
-    size_t prepared; /* bytes that the group being logged will append; 0: none */
+    size_t prepared; /* bytes that the groups being logged will append */
     struct tkv_ring_place
         applied_end; /* everything before it is in the data files' tails */
     uint64_t applied_seq_next;
@@ -80,9 +80,9 @@ struct tkv_store {
     uint64_t marked;        /* log position that the last header block knew as durable */
     uint64_t checkpoint_us; /* when the last one was made, monotonic */
 
-    atomic_bool
-        has_large; /* some record refers, or referred, to a value in a file of its own */
-    _Atomic int poisoned; /* enum tkv_status */
+    bool has_tombstones;   /* while data files are being loaded: some entry is a delete */
+    atomic_bool has_large; /* some record refers to a value in a file of its own, or did */
+    _Atomic int poisoned;  /* enum tkv_status */
     atomic_bool poison_told;
     atomic_bool disk_full;
     struct tkv_counters counters;

@@ -129,7 +129,8 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
 
 static void init_buffers(struct tkv_wal *wal)
 {
-    for (unsigned i = 0; i < 2; i++) {
+    (void)pthread_cond_init(&wal->applied, NULL);
+    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++) {
         struct tkv_wal_group_buffer *b = &wal->buffers[i];
 
         memset(b, 0, sizeof *b);
@@ -199,10 +200,11 @@ void tkv_wal_close(struct tkv_wal *wal)
         (void)wal->os->close(wal->os, wal->direct_fd);
     if (wal->fd >= 0)
         (void)wal->os->close(wal->os, wal->fd);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++) {
         free(wal->buffers[i].bytes);
         (void)pthread_cond_destroy(&wal->buffers[i].changed);
     }
+    (void)pthread_cond_destroy(&wal->applied);
     free(wal->block);
     tkv_mutex_destroy(&wal->sync_lock);
     tkv_mutex_destroy(&wal->lock);
@@ -362,13 +364,12 @@ static int write_durably(struct tkv_wal *wal, const void *bytes, size_t size,
     return result < 0 ? result : os->sync(os, wal->fd);
 }
 
-/* Write and apply the group in `b`, which nobody joins any more. */
-static enum tkv_status lead(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
-                            struct tkv_error *err) TKV_REQUIRES(wal->lock)
+/* Write the group in `b`, which nobody joins any more. */
+static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
+                                   struct tkv_error *err) TKV_REQUIRES(wal->lock)
 {
     const uint64_t extent = tkv_group_extent((uint32_t)b->payload_size, true);
     struct tkv_ring_place place;
-    struct tkv_wal_applied applied;
     enum tkv_status status;
     uint32_t chain;
     int result;
@@ -396,10 +397,6 @@ static enum tkv_status lead(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
         return TKV_IO;
     }
     count_group(wal, b, &place, extent, chain);
-    applied = describe_applied(wal, b);
-    tkv_mutex_unlock(&wal->lock);
-    wal->owner.apply(wal->owner.context, &applied);
-    tkv_mutex_lock(&wal->lock);
     return TKV_OK;
 }
 
@@ -433,33 +430,62 @@ static void wake_next_leader(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
         (void)pthread_cond_signal(&b->changed);
 }
 
+/* Groups are applied in the order of the log: the one before has usually been, long ago. */
+static void wait_until_applied(struct tkv_wal *wal) TKV_REQUIRES(wal->lock) TKV_NO_ANALYSIS
+{
+    while (wal->applying)
+        (void)pthread_cond_wait(&wal->applied, &wal->lock.handle);
+}
+
+static void apply_group(struct tkv_wal *wal, const struct tkv_wal_applied *group)
+    TKV_REQUIRES(wal->lock)
+{
+    tkv_mutex_unlock(&wal->lock);
+    wal->owner.apply(wal->owner.context, group);
+    tkv_mutex_lock(&wal->lock);
+    wal->applying = false;
+    (void)pthread_cond_signal(&wal->applied);
+}
+
+/* Write the group that was filling, let the next leader go ahead, apply. */
+static enum tkv_status lead(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
+                            struct tkv_error *err) TKV_REQUIRES(wal->lock)
+{
+    struct tkv_wal_applied applied;
+    enum tkv_status status;
+
+    wal->leader_active = true;
+    wal->filling = (wal->filling + 1) % TKV_WAL_BUFFERS;
+    if (wal->waiting_to_join > 0)
+        (void)pthread_cond_broadcast(&b->changed);
+    status = wal->poisoned != TKV_OK ? fail_poisoned(wal, err) : write_group(wal, b, err);
+    wait_until_applied(wal);
+    if (status == TKV_OK) {
+        applied = describe_applied(wal, b);
+        wal->applying = true;
+    }
+    wal->leader_active = false;
+    wake_next_leader(wal);
+    if (status == TKV_OK)
+        apply_group(wal, &applied);
+    finish_writes(b, status);
+    empty_group(b);
+    return status;
+}
+
 /* The caller's write is in the filling group, or in one that is being written. */
 static enum tkv_status lead_or_follow(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
                                       struct tkv_wal_write *write, struct tkv_error *err)
     TKV_REQUIRES(wal->lock)
 {
-    enum tkv_status status;
-
-    while (!write->done && wal->leader_active)
+    while (!write->done && (wal->leader_active || b != &wal->buffers[wal->filling]))
         wait_for_change(wal, b);
-    if (write->done) {
-        if (write->status == TKV_OK)
-            return TKV_OK;
-        return tkv_fail(err, write->status, "the commit group failed: %s",
-                        tkv_status_text(write->status));
-    }
-
-    assert(b == &wal->buffers[wal->filling]);
-    wal->leader_active = true;
-    wal->filling ^= 1;
-    if (wal->waiting_to_join > 0)
-        (void)pthread_cond_broadcast(&b->changed);
-    status = wal->poisoned != TKV_OK ? fail_poisoned(wal, err) : lead(wal, b, err);
-    wal->leader_active = false;
-    finish_writes(b, status);
-    empty_group(b);
-    wake_next_leader(wal);
-    return status;
+    if (!write->done)
+        return lead(wal, b, err);
+    if (write->status == TKV_OK)
+        return TKV_OK;
+    return tkv_fail(err, write->status, "the commit group failed: %s",
+                    tkv_status_text(write->status));
 }
 
 static bool group_is_full(const struct tkv_wal_group_buffer *b, size_t more)

@@ -6,9 +6,10 @@
  * The life of a commit, mode ALWAYS (group commit, double buffer, natural batching):
  *   - A writer seals its records into the group that is filling: that gives them their
  *     sequence numbers. If nobody is writing it becomes the leader, else it sleeps.
- *   - The leader takes the group, asks the owner to prepare (memory for what follows), writes
- *     it with one call that returns when the bytes are durable, and has the owner apply it.
- *     The other buffer fills meanwhile; one of its writers leads next.
+ *   - The leader takes the group, asks the owner to prepare (memory for what follows), and
+ *     writes it with one call that returns when the bytes are durable. Another buffer fills
+ *     meanwhile, and one of its writers leads next, while this one has the owner apply the
+ *     group and wakes its writers: the device never waits for either.
  * The relaxed modes store each write into the mapped log at once and apply it under the same
  * lock; a killed process loses nothing of it, and tkv_wal_sync() makes it durable.
  *
@@ -63,8 +64,8 @@ struct tkv_wal_applied {
 
 struct tkv_wal_owner {
     void *context;
-    /* Get ready to apply so many bytes; failing refuses the group. One at a time, and each is
-     * followed by apply() of that group or by nothing. */
+    /* Get ready to apply so many bytes; failing refuses the group. The group before may be
+     * applied only after that; a group that is not applied is the last one ever. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);
@@ -82,6 +83,9 @@ struct tkv_wal_group_buffer {
     struct tkv_wal_write *first, **last;
     pthread_cond_t changed; /* a write is done, or a leader is wanted */
 };
+
+/* One group may be applied while the next is written and a third one fills. */
+#define TKV_WAL_BUFFERS 3u
 
 struct tkv_wal_counters {
     uint64_t bytes_written, syncs, groups, records, records_max;
@@ -110,8 +114,10 @@ struct tkv_wal {
     bool align_next; /* bytes before the head are durable: leave their block alone */
     enum tkv_status poisoned;
     struct tkv_ring ring;
-    struct tkv_wal_group_buffer buffers[2];
-    unsigned filling; /* which of them */
+    struct tkv_wal_group_buffer buffers[TKV_WAL_BUFFERS];
+    unsigned filling;       /* which of them */
+    bool applying;          /* a group is durable, but not applied yet */
+    pthread_cond_t applied; /* `applying` has become false */
     struct tkv_wal_counters counters;
 
     struct tkv_mutex sync_lock; /* one tkv_wal_sync() at a time; taken before lock */

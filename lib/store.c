@@ -147,11 +147,13 @@ static struct tkv_store *new_store(struct tkv_os *os, const struct tkv_options *
     return store;
 }
 
-static void free_store(struct tkv_store *store)
+/* Memory and descriptors. In a forked child this is all there is to do: the parent's files and
+ * its lock stay as they are, and no lock of ours is touched. */
+static void abandon_store(struct tkv_store *store)
 {
     const uint32_t used = atomic_load(&store->slots_used);
 
-    tkv_wal_close(&store->wal);
+    tkv_wal_abandon(&store->wal);
     for (uint32_t slot = 0; store->files != NULL && slot < used; slot++)
         tkv_datafile_release(tkv_files_at(store, slot));
     free((void *)store->files);
@@ -161,11 +163,17 @@ static void free_store(struct tkv_store *store)
     if (store->dir >= 0)
         (void)store->os->close(store->os, store->dir);
     tkv_fork_guard_free(store->fork_guard);
+    free(store);
+}
+
+static void free_store(struct tkv_store *store)
+{
+    tkv_wal_close(&store->wal);
     tkv_mutex_destroy(&store->upkeep);
     tkv_mutex_destroy(&store->compact);
     tkv_mutex_destroy(&store->apply);
     tkv_epoch_destroy(&store->epoch);
-    free(store);
+    abandon_store(store);
 }
 
 static enum tkv_status make_index(struct tkv_store *store, struct tkv_error *err)
@@ -283,11 +291,13 @@ enum tkv_status tkv_close(struct tkv_store *store, struct tkv_error *err)
 
     if (store == NULL)
         return TKV_OK;
-    if (tkv_store_check(store, NULL) == TKV_OK) {
-        tkv_upkeep_stop(store);
-        if (!store->options.read_only)
-            status = last_checkpoint(store, err);
+    if (tkv_store_check(store, NULL) != TKV_OK) {
+        abandon_store(store);
+        return TKV_OK;
     }
+    tkv_upkeep_stop(store);
+    if (!store->options.read_only)
+        status = last_checkpoint(store, err);
     free_store(store);
     return status;
 }

@@ -190,7 +190,7 @@ fail:
     return status;
 }
 
-void tkv_wal_close(struct tkv_wal *wal)
+void tkv_wal_abandon(struct tkv_wal *wal)
 {
     if (wal->os == NULL)
         return;
@@ -200,12 +200,20 @@ void tkv_wal_close(struct tkv_wal *wal)
         (void)wal->os->close(wal->os, wal->direct_fd);
     if (wal->fd >= 0)
         (void)wal->os->close(wal->os, wal->fd);
-    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++) {
+    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++)
         free(wal->buffers[i].bytes);
-        (void)pthread_cond_destroy(&wal->buffers[i].changed);
-    }
-    (void)pthread_cond_destroy(&wal->applied);
     free(wal->block);
+    wal->os = NULL;
+}
+
+void tkv_wal_close(struct tkv_wal *wal)
+{
+    if (wal->os == NULL)
+        return;
+    tkv_wal_abandon(wal);
+    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++)
+        (void)pthread_cond_destroy(&wal->buffers[i].changed);
+    (void)pthread_cond_destroy(&wal->applied);
     tkv_mutex_destroy(&wal->sync_lock);
     tkv_mutex_destroy(&wal->lock);
     memset(wal, 0, sizeof *wal);

@@ -148,6 +148,9 @@ struct tkv_wal_config {
 enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *config,
                              struct tkv_error *err);
 void tkv_wal_close(struct tkv_wal *wal);
+/* The same in a forked child, where other threads may seem to hold locks for ever: they are
+ * left as they are. */
+void tkv_wal_abandon(struct tkv_wal *wal);
 
 /* Commit all records of `write` as one unit. In mode ALWAYS they are durable when this
  * returns; in every mode they have been applied. */

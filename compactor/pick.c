@@ -7,7 +7,10 @@
 
 /* Rewriting a file for less than this share of it costs more than it brings. */
 #define GAIN_SHARE_MIN 0.1
-#define GAIN_BYTES_MIN 4096u
+
+/* What a rewritten file wastes again, at most: its header, and most of its last block. A file
+ * with no more garbage would be rewritten forever. */
+#define WASTE_MAX (64u + 4095u)
 
 static uint64_t garbage(uint64_t total, uint64_t kept)
 {
@@ -44,9 +47,9 @@ static bool is_worth_it(const struct tkv_pick_file *file,
 
     if (!file->eligible || file->size == 0)
         return false;
-    if (policy->everything)
-        return dead >= GAIN_BYTES_MIN || file->kept_bytes == 0;
-    return (double)dead >= GAIN_SHARE_MIN * (double)file->size;
+    if (dead <= WASTE_MAX && file->kept_bytes > 0)
+        return false;
+    return policy->everything || (double)dead >= GAIN_SHARE_MIN * (double)file->size;
 }
 
 size_t tkv_pick(const struct tkv_pick_file *files, size_t count,

@@ -46,6 +46,28 @@ static enum tkv_status note_failure(struct tkv_store *store, enum tkv_status sta
     return status;
 }
 
+/* The last of the disk is for deletes and for the compactor, which need room to make room: a
+ * data file's worth, or an eighth of a small disk; and what is in memory must still fit. */
+static bool has_space(struct tkv_store *store)
+{
+    struct tkv_os_fs_info info;
+    uint64_t reserve = tkv_files_capacity(store);
+
+    if (store->os->fs_info(store->os, store->dir, &info) < 0)
+        return true; /* then a write will tell */
+    if (reserve > info.total_bytes / 8)
+        reserve = info.total_bytes / 8;
+    return info.free_bytes >= reserve + atomic_load(&store->unflushed);
+}
+
+static void note_space(struct tkv_store *store)
+{
+    if (has_space(store))
+        atomic_store(&store->disk_full, false);
+    else
+        (void)note_failure(store, TKV_NO_SPACE);
+}
+
 static enum tkv_status write_file(struct tkv_store *store, struct tkv_datafile *file,
                                   uint64_t target, struct tkv_error *err)
 {
@@ -76,8 +98,8 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
     }
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */
-    if (status == TKV_NO_SPACE)
-        (void)note_failure(store, status);
+    if (status == TKV_NO_SPACE || !has_space(store))
+        (void)note_failure(store, TKV_NO_SPACE);
     return status;
 }
 
@@ -341,25 +363,6 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
     if (state.poisoned != TKV_OK || state.durable <= store->marked)
         return TKV_OK;
     return note_failure(store, write_next_header(store, err));
-}
-
-/* The last of the disk is for deletes and for the compactor, which need room to make room: a
- * data file's worth, or a 32nd of a small disk. */
-static void note_space(struct tkv_store *store)
-{
-    struct tkv_os_fs_info info;
-    uint64_t reserve = tkv_files_capacity(store);
-
-    if (store->os->fs_info(store->os, store->dir, &info) < 0) {
-        atomic_store(&store->disk_full, false);
-        return;
-    }
-    if (reserve > info.total_bytes / 32)
-        reserve = info.total_bytes / 32;
-    if (info.free_bytes >= reserve)
-        atomic_store(&store->disk_full, false);
-    else
-        (void)note_failure(store, TKV_NO_SPACE);
 }
 
 /* ---- All together ------------------------------------------------------------------------------ */

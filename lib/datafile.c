@@ -285,6 +285,15 @@ void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_d
     tkv_usage_add(&file->usage.records, 1);
 }
 
+void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records)
+{
+    assert(size >= file->durable);
+    atomic_store(&file->size, size);
+    if (atomic_load(&file->written) > size)
+        atomic_store(&file->written, size);
+    atomic_store(&file->usage.records, records);
+}
+
 uint64_t tkv_datafile_pad(struct tkv_datafile *file)
 {
     const uint64_t size = atomic_load(&file->size);

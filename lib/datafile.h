@@ -105,6 +105,9 @@ uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_
 /* Keep the account of one record that was appended. */
 void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_delete);
 
+/* Forget what was appended after `size`, a durable size, and to which nothing points. */
+void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records);
+
 /* Zeros up to the next block boundary. Returns the size then. */
 uint64_t tkv_datafile_pad(struct tkv_datafile *file);
 

@@ -15,7 +15,7 @@
  * could still take back would make it durable ahead of its predecessors.
  *
  * A failure before publish leaves the input as it was; what was appended to the output is
- * garbage there. A failed sync of the output poisons the store, like any other.
+ * taken back. A failed sync of the output poisons the store, like any other.
  */
 #include "store.h"
 
@@ -48,22 +48,32 @@ static struct tkv_pick_policy policy_of(const struct tkv_store *store, bool ever
     };
 }
 
+static uint64_t kept_in_all(struct tkv_store *store)
+{
+    return tkv_usage_get(&store->totals.live_bytes) + tkv_usage_get(&store->pinned_bytes);
+}
+
+static uint64_t garbage(struct tkv_store *store)
+{
+    const uint64_t total = tkv_usage_get(&store->disk_bytes), kept = kept_in_all(store);
+
+    return total > kept ? total - kept : 0;
+}
+
 bool tkv_reclaim_wanted(struct tkv_store *store)
 {
     const struct tkv_pick_policy policy = policy_of(store, false);
-    const uint64_t total = tkv_usage_get(&store->disk_bytes);
     const uint64_t futile =
         atomic_load_explicit(&store->reclaim_futile, memory_order_relaxed);
 
     if (atomic_load_explicit(&store->poisoned, memory_order_relaxed) != TKV_OK)
         return false;
-    /* It did not help a moment ago: wait until something has changed. */
-    if (futile != 0 && total < futile + 64 * 1024 && total + 64 * 1024 > futile)
+    /* It did not help a moment ago: wait until there is more to gain. */
+    if (futile != 0 && garbage(store) < futile + 64 * 1024)
         return false;
-    return tkv_pick_wanted(total,
-                           tkv_usage_get(&store->totals.live_bytes) +
-                               tkv_usage_get(&store->pinned_bytes),
-                           &policy);
+    if (atomic_load_explicit(&store->disk_full, memory_order_relaxed))
+        return garbage(store) >= 64 * 1024;
+    return tkv_pick_wanted(tkv_usage_get(&store->disk_bytes), kept_in_all(store), &policy);
 }
 
 static bool is_eligible(struct tkv_datafile *file)
@@ -137,9 +147,16 @@ static bool is_plainly_dead(struct tkv_store *store, struct tkv_datafile *file)
 
 #define OUTPUTS_MAX 4u
 
+/* A file that this job appends to, and how it was before. */
+struct output {
+    struct tkv_datafile *file;
+    bool is_new;
+    uint64_t size, records, tombstone_bytes;
+};
+
 struct job {
     struct tkv_store *store;
-    struct tkv_datafile *outputs[OUTPUTS_MAX]; /* appended to by this job */
+    struct output outputs[OUTPUTS_MAX];
     size_t output_count;
     uint64_t pinned_by;
     struct tkv_copy_job copy;
@@ -203,18 +220,25 @@ static enum tkv_status begin_output(struct job *job, size_t size, struct tkv_err
     return TKV_OK;
 }
 
+/* Remember the output as it is before the first append. */
 static enum tkv_status note_output(struct job *job, struct tkv_error *err)
 {
-    struct tkv_datafile *output = job->store->output;
+    struct tkv_datafile *file = job->store->output;
 
     for (size_t i = 0; i < job->output_count; i++) {
-        if (job->outputs[i] == output)
+        if (job->outputs[i].file == file)
             return TKV_OK;
     }
     if (job->output_count == OUTPUTS_MAX)
         return tkv_fail(err, TKV_TOO_BIG, "a compaction of %s needs more than %u files",
                         job->copy.source->name, OUTPUTS_MAX);
-    job->outputs[job->output_count++] = output;
+    job->outputs[job->output_count++] = (struct output){
+        .file = file,
+        .is_new = file->durable == 0,
+        .size = atomic_load(&file->size),
+        .records = tkv_usage_get(&file->usage.records),
+        .tombstone_bytes = tkv_usage_get(&file->usage.tombstone_bytes),
+    };
     return TKV_OK;
 }
 
@@ -471,14 +495,16 @@ static void retire_outputs(struct job *job)
     bool any = false;
 
     for (size_t i = 0; i < job->output_count; i++) {
-        if (tkv_datafile_is_settled(job->outputs[i]))
-            tkv_load_write_hint(store, job->outputs[i]);
-        any |= tkv_datafile_retire_tail(job->outputs[i]);
+        struct tkv_datafile *file = job->outputs[i].file;
+
+        if (tkv_datafile_is_settled(file))
+            tkv_load_write_hint(store, file);
+        any |= tkv_datafile_retire_tail(file);
     }
     if (any)
         tkv_epoch_wait(&store->epoch);
     for (size_t i = 0; i < job->output_count; i++)
-        tkv_datafile_free_tail(job->outputs[i]);
+        tkv_datafile_free_tail(job->outputs[i].file);
 }
 
 /* Tombstones that stayed have a witness now; they are no garbage while it exists. */
@@ -489,13 +515,53 @@ static void note_pins(struct job *job)
     if (job->pinned_by == 0)
         return;
     for (size_t i = 0; i < job->output_count; i++) {
-        struct tkv_datafile *output = job->outputs[i];
+        struct tkv_datafile *output = job->outputs[i].file;
         const uint64_t bytes = tkv_usage_get(&output->usage.tombstone_bytes);
 
         atomic_store(&output->pinned_by, job->pinned_by);
         tkv_usage_add(&store->pinned_bytes, bytes - atomic_load(&output->pinned_bytes));
         atomic_store(&output->pinned_bytes, bytes);
     }
+}
+
+/* ---- When it fails ------------------------------------------------------------------- */
+
+static void undo_counts(struct tkv_store *store, const struct output *output)
+{
+    struct tkv_usage *usage = &output->file->usage;
+
+    tkv_usage_sub(&store->totals.records, tkv_usage_get(&usage->records) - output->records);
+    tkv_usage_sub(&store->totals.tombstone_bytes,
+                  tkv_usage_get(&usage->tombstone_bytes) - output->tombstone_bytes);
+    tkv_usage_sub(&store->disk_bytes, atomic_load(&output->file->size) - output->size);
+    atomic_store(&usage->tombstone_bytes, output->tombstone_bytes);
+}
+
+/* Nothing points at what was appended: take it back, lest a full disk fill up with attempts.
+ * A poisoned store is left as it is. */
+static void undo_outputs(struct job *job)
+{
+    struct tkv_store *store = job->store;
+
+    if (atomic_load(&store->poisoned) != TKV_OK)
+        return;
+    tkv_mutex_lock(&store->upkeep);
+    for (size_t i = 0; i < job->output_count; i++) {
+        const struct output *output = &job->outputs[i];
+
+        if (output->file->durable > output->size)
+            continue; /* synced already: garbage that the next manifest lists */
+        undo_counts(store, output);
+        tkv_datafile_rewind(output->file, output->size, output->records);
+        if (!output->is_new)
+            continue;
+        if (store->output == output->file)
+            store->output = NULL;
+        if (output->file->exists)
+            unlink_file(store, output->file);
+        tkv_files_remove(store, output->file);
+    }
+    tkv_mutex_unlock(&store->upkeep);
 }
 
 /* ---- One step ------------------------------------------------------------------------------------------------------ */
@@ -598,6 +664,8 @@ static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile
     } else if (status == TKV_CORRUPT || status == TKV_IO) {
         set_damaged_aside(store, source);
     }
+    if (status != TKV_OK)
+        undo_outputs(&job);
     tkv_copy_release(&job.copy);
     return status;
 }
@@ -741,7 +809,7 @@ enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool 
     status = step(store, everything, ret_did, &reclaimed, err);
     tkv_mutex_unlock(&store->compact);
     atomic_store(&store->reclaim_futile,
-                 status == TKV_OK && *ret_did ? 0 : tkv_usage_get(&store->disk_bytes));
+                 status == TKV_OK && *ret_did ? 0 : garbage(store) + 1);
     if (ret_reclaimed != NULL)
         *ret_reclaimed = reclaimed;
     return status;

@@ -94,7 +94,7 @@ struct tkv_store {
     _Atomic uint64_t log_released; /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
     _Atomic uint64_t
-        reclaim_futile; /* disk_bytes when there was nothing to gain; 0: unknown */
+        reclaim_futile;            /* garbage when there was nothing to gain; 0: unknown */
     _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
     _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
 

@@ -28,10 +28,18 @@ struct TKV_CAPABILITY tkv_mutex {
     pthread_mutex_t handle;
 };
 
-/* Cannot fail on Linux: a mutex needs no resource beyond its own bytes. */
+/* Cannot fail on Linux: a mutex needs no resource beyond its own bytes. What is done under our
+ * locks is short, so that spinning for a moment beats going to sleep. */
 static inline void tkv_mutex_init(struct tkv_mutex *mutex)
 {
-    (void)pthread_mutex_init(&mutex->handle, NULL);
+    pthread_mutexattr_t adaptive;
+
+    (void)pthread_mutexattr_init(&adaptive);
+#ifdef __GLIBC__
+    (void)pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    (void)pthread_mutex_init(&mutex->handle, &adaptive);
+    (void)pthread_mutexattr_destroy(&adaptive);
 }
 
 static inline void tkv_mutex_destroy(struct tkv_mutex *mutex)

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 #define GROUP_SIZE_MAX \
-    (1024u * 1024) /* a group stops growing here unless one write is larger */
+    (1024u * 1024)           /* a group stops growing here unless one write is larger */
+#define LEAD_GROUPS_MAX   4u /* a leader's own write has been done since the first */
 #define BUFFER_SIZE_FIRST (64u * 1024)
 #define BUFFER_SIZE_KEPT  (4u * 1024 * 1024)
 #define ZERO_CHUNK_SIZE   (256u * 1024)
@@ -129,13 +130,12 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
 
 static void init_buffers(struct tkv_wal *wal)
 {
-    (void)pthread_cond_init(&wal->applied, NULL);
-    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++) {
+    (void)pthread_cond_init(&wal->can_join, NULL);
+    for (unsigned i = 0; i < 2; i++) {
         struct tkv_wal_group_buffer *b = &wal->buffers[i];
 
         memset(b, 0, sizeof *b);
         b->last = &b->first;
-        (void)pthread_cond_init(&b->changed, NULL);
     }
 }
 
@@ -200,7 +200,7 @@ void tkv_wal_abandon(struct tkv_wal *wal)
         (void)wal->os->close(wal->os, wal->direct_fd);
     if (wal->fd >= 0)
         (void)wal->os->close(wal->os, wal->fd);
-    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++)
+    for (unsigned i = 0; i < 2; i++)
         free(wal->buffers[i].bytes);
     free(wal->block);
     wal->os = NULL;
@@ -211,9 +211,7 @@ void tkv_wal_close(struct tkv_wal *wal)
     if (wal->os == NULL)
         return;
     tkv_wal_abandon(wal);
-    for (unsigned i = 0; i < TKV_WAL_BUFFERS; i++)
-        (void)pthread_cond_destroy(&wal->buffers[i].changed);
-    (void)pthread_cond_destroy(&wal->applied);
+    (void)pthread_cond_destroy(&wal->can_join);
     tkv_mutex_destroy(&wal->sync_lock);
     tkv_mutex_destroy(&wal->lock);
     memset(wal, 0, sizeof *wal);
@@ -408,92 +406,70 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
     return TKV_OK;
 }
 
-static void finish_writes(struct tkv_wal_group_buffer *b, enum tkv_status status)
+/* Once woken, a write belongs to its caller again. */
+static void wake_writers(struct tkv_wal_write *first, enum tkv_status status)
 {
     struct tkv_wal_write *next;
 
-    for (struct tkv_wal_write *w = b->first; w != NULL; w = next) {
-        next = w->next; /* once done, the write belongs to its caller again */
+    for (struct tkv_wal_write *w = first; w != NULL; w = next) {
+        next = w->next;
         w->status = status;
         w->done = true;
+        (void)sem_post(&w->woken);
     }
-    (void)pthread_cond_broadcast(&b->changed);
 }
 
-static void wait_for_change(struct tkv_wal *wal, struct tkv_wal_group_buffer *b)
-    TKV_REQUIRES(wal->lock) TKV_NO_ANALYSIS
+/* Write one group, apply it and let its writers go. */
+static enum tkv_status commit_group(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
+                                    struct tkv_error *err) TKV_REQUIRES(wal->lock)
 {
-    (void)pthread_cond_wait(&b->changed, &wal->lock.handle);
-}
+    enum tkv_status status =
+        wal->poisoned != TKV_OK ? fail_poisoned(wal, err) : write_group(wal, b, err);
+    const struct tkv_wal_applied applied = describe_applied(wal, b);
 
-/* Any writer of the filling group may lead it; one that only waits to join may not, and must
- * not swallow the signal. */
-static void wake_next_leader(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
-{
-    struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
-
-    if (wal->waiting_to_join > 0)
-        (void)pthread_cond_broadcast(&b->changed);
-    else
-        (void)pthread_cond_signal(&b->changed);
-}
-
-/* Groups are applied in the order of the log: the one before has usually been, long ago. */
-static void wait_until_applied(struct tkv_wal *wal) TKV_REQUIRES(wal->lock) TKV_NO_ANALYSIS
-{
-    while (wal->applying)
-        (void)pthread_cond_wait(&wal->applied, &wal->lock.handle);
-}
-
-static void apply_group(struct tkv_wal *wal, const struct tkv_wal_applied *group)
-    TKV_REQUIRES(wal->lock)
-{
+    /* Without the lock, so that those who are woken do not run into it. */
     tkv_mutex_unlock(&wal->lock);
-    wal->owner.apply(wal->owner.context, group);
-    tkv_mutex_lock(&wal->lock);
-    wal->applying = false;
-    (void)pthread_cond_signal(&wal->applied);
-}
-
-/* Write the group that was filling, let the next leader go ahead, apply. */
-static enum tkv_status lead(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
-                            struct tkv_error *err) TKV_REQUIRES(wal->lock)
-{
-    struct tkv_wal_applied applied;
-    enum tkv_status status;
-
-    wal->leader_active = true;
-    wal->filling = (wal->filling + 1) % TKV_WAL_BUFFERS;
-    if (wal->waiting_to_join > 0)
-        (void)pthread_cond_broadcast(&b->changed);
-    status = wal->poisoned != TKV_OK ? fail_poisoned(wal, err) : write_group(wal, b, err);
-    wait_until_applied(wal);
-    if (status == TKV_OK) {
-        applied = describe_applied(wal, b);
-        wal->applying = true;
-    }
-    wal->leader_active = false;
-    wake_next_leader(wal);
     if (status == TKV_OK)
-        apply_group(wal, &applied);
-    finish_writes(b, status);
+        wal->owner.apply(wal->owner.context, &applied);
+    wake_writers(applied.writes, status);
+    tkv_mutex_lock(&wal->lock);
     empty_group(b);
     return status;
 }
 
-/* The caller's write is in the filling group, or in one that is being written. */
-static enum tkv_status lead_or_follow(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
-                                      struct tkv_wal_write *write, struct tkv_error *err)
+/* Nobody joins the group that was filling any more. */
+static struct tkv_wal_group_buffer *take_group(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
+{
+    struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
+
+    wal->filling ^= 1;
+    if (wal->waiting_to_join > 0)
+        (void)pthread_cond_broadcast(&wal->can_join);
+    return b;
+}
+
+static bool is_anybody_waiting(const struct tkv_wal *wal)
+{
+    return wal->buffers[wal->filling].first != NULL;
+}
+
+/* The caller's own write is in the first group, and its outcome is what is returned. */
+static enum tkv_status lead(struct tkv_wal *wal, struct tkv_error *err)
     TKV_REQUIRES(wal->lock)
 {
-    while (!write->done && (wal->leader_active || b != &wal->buffers[wal->filling]))
-        wait_for_change(wal, b);
-    if (!write->done)
-        return lead(wal, b, err);
-    if (write->status == TKV_OK)
-        return TKV_OK;
-    return tkv_fail(err, write->status, "the commit group failed: %s",
-                    tkv_status_text(write->status));
+    enum tkv_status status = commit_group(wal, take_group(wal), err);
+
+    for (unsigned i = 1; i < LEAD_GROUPS_MAX && is_anybody_waiting(wal); i++)
+        (void)commit_group(wal, take_group(wal), NULL);
+    wal->leader_active = is_anybody_waiting(wal);
+    if (wal->leader_active)
+        (void)sem_post(&wal->buffers[wal->filling].first->woken);
+    return status;
+}
+
+static void wait_to_join(struct tkv_wal *wal) TKV_REQUIRES(wal->lock) TKV_NO_ANALYSIS
+{
+    (void)pthread_cond_wait(&wal->can_join, &wal->lock.handle);
 }
 
 static bool group_is_full(const struct tkv_wal_group_buffer *b, size_t more)
@@ -501,25 +477,75 @@ static bool group_is_full(const struct tkv_wal_group_buffer *b, size_t more)
     return b->first != NULL && b->payload_size + more > GROUP_SIZE_MAX;
 }
 
-static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write *write,
-                                      struct tkv_error *err) TKV_REQUIRES(wal->lock)
+static enum tkv_status check_usable(const struct tkv_wal *wal,
+                                    const struct tkv_wal_write *write,
+                                    struct tkv_error *err)
 {
-    struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
-    enum tkv_status status;
+    if (wal->poisoned != TKV_OK)
+        return fail_poisoned(wal, err);
+    if (wal->seq_next > INT64_MAX - write->count)
+        return tkv_fail(err, TKV_TOO_BIG, "sequence number %llu: the store is used up",
+                        (unsigned long long)wal->seq_next);
+    return TKV_OK;
+}
 
-    /* A full group has writers who will lead it; its buffer empties when they have. */
-    while (group_is_full(b, write->size)) {
+/* Get into the filling group. A full one has writers who will lead it; there is another one to
+ * join as soon as one of them does. */
+static enum tkv_status join(struct tkv_wal *wal, struct tkv_wal_write *write,
+                            struct tkv_error *err) TKV_REQUIRES(wal->lock)
+{
+    enum tkv_status status = check_usable(wal, write, err);
+
+    while (status == TKV_OK && group_is_full(&wal->buffers[wal->filling], write->size)) {
         wal->waiting_to_join++;
-        wait_for_change(wal, b);
+        wait_to_join(wal);
         wal->waiting_to_join--;
-        b = &wal->buffers[wal->filling];
-        if (wal->poisoned != TKV_OK)
-            return fail_poisoned(wal, err);
+        status = check_usable(wal, write, err);
     }
-    status = join_group(wal, b, write, err);
-    if (status != TKV_OK)
+    if (status == TKV_OK)
+        status = join_group(wal, &wal->buffers[wal->filling], write, err);
+    return status;
+}
+
+/* Until the group is done, or the writer is to lead it; without the lock. */
+static void sleep_until_woken(struct tkv_wal_write *write)
+{
+    while (sem_wait(&write->woken) != 0)
+        ; /* a signal handler ran */
+}
+
+static enum tkv_status follow(struct tkv_wal_write *write, struct tkv_error *err)
+{
+    if (write->status == TKV_OK)
+        return TKV_OK;
+    return tkv_fail(err, write->status, "the commit group failed: %s",
+                    tkv_status_text(write->status));
+}
+
+static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write *write,
+                                      struct tkv_error *err)
+{
+    enum tkv_status status;
+    bool follows;
+
+    tkv_mutex_lock(&wal->lock);
+    status = join(wal, write, err);
+    follows = status == TKV_OK && wal->leader_active;
+    if (status == TKV_OK && !follows) {
+        wal->leader_active = true;
+        status = lead(wal, err);
+    }
+    tkv_mutex_unlock(&wal->lock);
+    if (!follows)
         return status;
-    return lead_or_follow(wal, b, write, err);
+
+    sleep_until_woken(write);
+    if (write->done)
+        return follow(write, err);
+    tkv_mutex_lock(&wal->lock);
+    status = lead(wal, err);
+    tkv_mutex_unlock(&wal->lock);
+    return status;
 }
 
 /* ---- Relaxed modes: store and apply under the lock ------------------------------------ */
@@ -552,6 +578,9 @@ static enum tkv_status commit_relaxed(struct tkv_wal *wal, struct tkv_wal_write 
     enum tkv_status status;
     uint32_t chain;
 
+    status = check_usable(wal, write, err);
+    if (status != TKV_OK)
+        return status;
     /* Others may take the room while it is being made: whoever looks first after that gets
      * it, and `place` is only valid until the lock is dropped. */
     status = find_room(wal, extent, &place, err);
@@ -584,18 +613,15 @@ enum tkv_status tkv_wal_commit(struct tkv_wal *wal, struct tkv_wal_write *write,
     write->next = NULL;
     write->done = false;
     write->status = TKV_OK;
-
-    tkv_mutex_lock(&wal->lock);
-    if (wal->poisoned != TKV_OK)
-        status = fail_poisoned(wal, err);
-    else if (wal->seq_next > INT64_MAX - write->count)
-        status = tkv_fail(err, TKV_TOO_BIG, "sequence number %llu: the store is used up",
-                          (unsigned long long)wal->seq_next);
-    else if (wal->always)
-        status = commit_durably(wal, write, err);
-    else
+    if (!wal->always) {
+        tkv_mutex_lock(&wal->lock);
         status = commit_relaxed(wal, write, err);
-    tkv_mutex_unlock(&wal->lock);
+        tkv_mutex_unlock(&wal->lock);
+        return status;
+    }
+    (void)sem_init(&write->woken, 0, 0);
+    status = commit_durably(wal, write, err);
+    (void)sem_destroy(&write->woken);
     return status;
 }
 

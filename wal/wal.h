@@ -6,10 +6,10 @@
  * The life of a commit, mode ALWAYS (group commit, double buffer, natural batching):
  *   - A writer seals its records into the group that is filling: that gives them their
  *     sequence numbers. If nobody is writing it becomes the leader, else it sleeps.
- *   - The leader takes the group, asks the owner to prepare (memory for what follows), and
- *     writes it with one call that returns when the bytes are durable. Another buffer fills
- *     meanwhile, and one of its writers leads next, while this one has the owner apply the
- *     group and wakes its writers: the device never waits for either.
+ *   - The leader takes the group, asks the owner to prepare (memory for what follows), writes
+ *     it with one call that returns when the bytes are durable, has the owner apply it and
+ *     wakes its writers. The other buffer fills meanwhile, and the leader goes on with it:
+ *     waking somebody else for that leaves the device idle. After a few groups it hands over.
  * The relaxed modes store each write into the mapped log at once and apply it under the same
  * lock; a killed process loses nothing of it, and tkv_wal_sync() makes it durable.
  *
@@ -28,6 +28,8 @@
 #include "lock.h"
 #include "os.h"
 #include "ring.h"
+
+#include <semaphore.h>
 
 /* One record of a write: where in its bytes it begins, what tkv_record_encode() returned, and
  * whatever the owner wants to find again when the record is applied. */
@@ -49,7 +51,8 @@ struct tkv_wal_write {
     struct tkv_wal_write *next;
     size_t payload_offset; /* of these records in the group's payload */
     enum tkv_status status;
-    bool done;
+    bool done;   /* else, when woken: lead the group */
+    sem_t woken; /* of its own, so that no two writers wake for one lock */
 };
 
 /* A group that is durable as the mode demands and now takes effect. */
@@ -64,8 +67,8 @@ struct tkv_wal_applied {
 
 struct tkv_wal_owner {
     void *context;
-    /* Get ready to apply so many bytes; failing refuses the group. The group before may be
-     * applied only after that; a group that is not applied is the last one ever. */
+    /* Get ready to apply so many bytes; failing refuses the group. Each is followed by apply()
+     * of that group, or the group was the last one ever. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);
@@ -81,11 +84,7 @@ struct tkv_wal_group_buffer {
     uint32_t count;
     uint64_t seq_first;
     struct tkv_wal_write *first, **last;
-    pthread_cond_t changed; /* a write is done, or a leader is wanted */
 };
-
-/* One group may be applied while the next is written and a third one fills. */
-#define TKV_WAL_BUFFERS 3u
 
 struct tkv_wal_counters {
     uint64_t bytes_written, syncs, groups, records, records_max;
@@ -110,14 +109,13 @@ struct tkv_wal {
     uint64_t durable; /* log position: everything before it is on disk */
     uint32_t chain;
     bool leader_active;
-    unsigned waiting_to_join; /* writers that found the filling group full */
+    unsigned waiting_to_join; /* writers that found the filling group full ... */
+    pthread_cond_t can_join;  /* ... and wait for the next */
     bool align_next; /* bytes before the head are durable: leave their block alone */
     enum tkv_status poisoned;
     struct tkv_ring ring;
-    struct tkv_wal_group_buffer buffers[TKV_WAL_BUFFERS];
-    unsigned filling;       /* which of them */
-    bool applying;          /* a group is durable, but not applied yet */
-    pthread_cond_t applied; /* `applying` has become false */
+    struct tkv_wal_group_buffer buffers[2];
+    unsigned filling; /* which of them */
     struct tkv_wal_counters counters;
 
     struct tkv_mutex sync_lock; /* one tkv_wal_sync() at a time; taken before lock */

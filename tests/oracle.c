@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: MIT */
+#include "oracle.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define LONG_KEY_SIZE 300u
+
+/* ---- Small things ------------------------------------------------------------------------ */
+
+static void *must(void *memory)
+{
+    if (memory == NULL)
+        abort(); /* a test without memory stops */
+    return memory;
+}
+
+__attribute__((format(printf, 2, 3))) static bool refuse(struct oracle_report *why,
+                                                         const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(why->text, sizeof why->text, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* ---- Keys and values --------------------------------------------------------------------- */
+
+/* Key 0 is empty, key 1 is long, the others are short and of two sizes. */
+struct tkv_slice oracle_key(unsigned key)
+{
+    static char texts[ORACLE_KEYS][8], long_key[LONG_KEY_SIZE];
+
+    if (key == 0)
+        return tkv_bytes(NULL, 0);
+    if (key == 1) {
+        if (long_key[0] == 0)
+            memset(long_key, 'k', sizeof long_key);
+        return tkv_bytes(long_key, sizeof long_key);
+    }
+    if (texts[key][0] == 0)
+        snprintf(texts[key], sizeof texts[key], key % 2 == 0 ? "k%u" : "key%u", key % 100);
+    return tkv_text(texts[key]);
+}
+
+static unsigned key_number(struct tkv_slice key)
+{
+    for (unsigned i = 0; i < ORACLE_KEYS; i++) {
+        const struct tkv_slice known = oracle_key(i);
+
+        if (known.size == key.size &&
+            (key.size == 0 || memcmp(known.data, key.data, key.size) == 0))
+            return i;
+    }
+    return ORACLE_KEYS;
+}
+
+/* The bytes of the value of item number `number`, in memory that the caller frees. */
+static uint8_t *make_value(const struct oracle *oracle, size_t number,
+                           const struct oracle_item *item)
+{
+    uint8_t *value = must(malloc(item->size + 8u));
+    const uint64_t seed = mix(oracle->value_salt ^ mix(number * 64 + item->key));
+
+    for (uint32_t at = 0; at < item->size; at += 8) {
+        const bool plain = (item->flags & ORACLE_SQUEEZABLE) != 0 && at % 256 != 0;
+        const uint64_t word = plain ? seed : mix(seed + at);
+
+        memcpy(value + at, &word, 8);
+    }
+    return value;
+}
+
+/* ---- The oracle ---------------------------------------------------------------------------- */
+
+struct oracle *oracle_new(enum tkv_durability durability, uint64_t interval_us)
+{
+    struct oracle *oracle = must(calloc(1, sizeof *oracle));
+
+    oracle->durability = durability;
+    oracle->interval_us = interval_us;
+    return oracle;
+}
+
+void oracle_free(struct oracle *oracle)
+{
+    if (oracle == NULL)
+        return;
+    free(oracle->ops);
+    free(oracle->items);
+    free(oracle);
+}
+
+struct oracle *oracle_recovered(const struct oracle *oracle, size_t prefix,
+                                enum tkv_durability durability)
+{
+    struct oracle *copy = oracle_new(durability, oracle->interval_us);
+
+    copy->op_capacity = prefix + 16;
+    copy->ops = must(malloc(copy->op_capacity * sizeof *copy->ops));
+    if (prefix > 0)
+        memcpy(copy->ops, oracle->ops, prefix * sizeof *copy->ops);
+    copy->item_count =
+        prefix == 0 ? 0
+                    : copy->ops[prefix - 1].first_item + copy->ops[prefix - 1].item_count;
+    copy->item_capacity = copy->item_count + 16;
+    copy->items = must(malloc(copy->item_capacity * sizeof *copy->items));
+    if (copy->item_count > 0)
+        memcpy(copy->items, oracle->items, copy->item_count * sizeof *copy->items);
+    copy->issued = copy->acked = copy->durable = prefix;
+    copy->value_salt = mix(oracle->value_salt + oracle->issued + 1);
+    return copy;
+}
+
+/* ---- Writes ------------------------------------------------------------------------------------ */
+
+static void issue(struct oracle *oracle, size_t item_count)
+{
+    if (oracle->issued == oracle->op_capacity) {
+        oracle->op_capacity = oracle->op_capacity * 2 + 64;
+        oracle->ops = must(realloc(oracle->ops, oracle->op_capacity * sizeof *oracle->ops));
+    }
+    oracle->ops[oracle->issued++] = (struct oracle_op){
+        .first_item = oracle->item_count - item_count, .item_count = item_count};
+}
+
+/* Returns the value, which the caller frees; NULL for a delete. */
+static uint8_t *add_item(struct oracle *oracle, struct oracle_item item)
+{
+    uint8_t *value = NULL;
+
+    if (oracle->item_count == oracle->item_capacity) {
+        oracle->item_capacity = oracle->item_capacity * 2 + 64;
+        oracle->items =
+            must(realloc(oracle->items, oracle->item_capacity * sizeof *oracle->items));
+    }
+    if (!item.is_delete) {
+        value = make_value(oracle, oracle->item_count, &item);
+        item.hash = XXH3_64bits(value, item.size);
+    }
+    oracle->items[oracle->item_count++] = item;
+    return value;
+}
+
+/* What an inline store has synced by itself when a write that began at `began_us` is done. */
+static void note_interval(struct oracle *oracle, uint64_t began_us)
+{
+    if (oracle->durability != TKV_DURABILITY_INTERVAL || oracle->interval_us == 0)
+        return;
+    while (oracle->durable < oracle->acked &&
+           (oracle->ops[oracle->durable].is_out ||
+            oracle->ops[oracle->durable].acked_us + oracle->interval_us <= began_us))
+        oracle->durable++;
+}
+
+static enum tkv_status note(struct oracle *oracle, enum tkv_status status,
+                            uint64_t began_us, uint64_t ended_us)
+{
+    struct oracle_op *op = &oracle->ops[oracle->issued - 1];
+
+    op->acked_us = ended_us;
+    if (status != TKV_OK) {
+        op->is_out = status != TKV_IO;
+        return status;
+    }
+    oracle->acked = oracle->issued;
+    if (oracle->durability == TKV_DURABILITY_ALWAYS)
+        oracle->durable = oracle->issued;
+    else if (!oracle->items[op->first_item].is_delete)
+        note_interval(oracle, began_us);
+    return status;
+}
+
+enum tkv_status oracle_put(struct oracle *oracle, struct tkv_store *store, unsigned key,
+                           uint32_t size, unsigned flags, uint64_t expires_at_ms,
+                           const uint64_t *now_us, struct tkv_error *err)
+{
+    const uint64_t began_us = *now_us;
+    uint8_t *value = add_item(oracle, (struct oracle_item){.key = key,
+                                                           .size = size,
+                                                           .flags = flags,
+                                                           .expires_at_ms = expires_at_ms});
+    enum tkv_status status;
+
+    issue(oracle, 1);
+    if (expires_at_ms == ORACLE_NEVER)
+        status = tkv_put(store, oracle_key(key), tkv_bytes(value, size), err);
+    else
+        status = tkv_put_expiring(store, oracle_key(key), tkv_bytes(value, size),
+                                  expires_at_ms, err);
+    free(value);
+    return note(oracle, status, began_us, *now_us);
+}
+
+enum tkv_status oracle_delete(struct oracle *oracle, struct tkv_store *store, unsigned key,
+                              const uint64_t *now_us, struct tkv_error *err)
+{
+    const uint64_t began_us = *now_us;
+
+    (void)add_item(oracle, (struct oracle_item){.key = key, .is_delete = true});
+    issue(oracle, 1);
+    return note(oracle, tkv_delete(store, oracle_key(key), NULL, err), began_us, *now_us);
+}
+
+static enum tkv_status add_to_batch(struct tkv_batch *batch, const struct oracle_item *item,
+                                    const uint8_t *value, struct tkv_error *err)
+{
+    const struct tkv_slice key = oracle_key(item->key);
+
+    if (item->is_delete)
+        return tkv_batch_delete(batch, key, err);
+    if (item->expires_at_ms != ORACLE_NEVER)
+        return tkv_batch_put_expiring(batch, key, tkv_bytes(value, item->size),
+                                      item->expires_at_ms, err);
+    return tkv_batch_put(batch, key, tkv_bytes(value, item->size), err);
+}
+
+enum tkv_status oracle_batch(struct oracle *oracle, struct tkv_store *store,
+                             const struct oracle_item *items, size_t count,
+                             const uint64_t *now_us, struct tkv_error *err)
+{
+    const uint64_t began_us = *now_us;
+    struct tkv_batch *batch;
+    enum tkv_status status;
+
+    if (tkv_batch_new(&batch, err) != TKV_OK)
+        abort();
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *value = add_item(oracle, items[i]);
+
+        if (add_to_batch(batch, &items[i], value, err) != TKV_OK)
+            abort();
+        free(value);
+    }
+    issue(oracle, count);
+    status = tkv_write(store, batch, err);
+    tkv_batch_free(batch);
+    return note(oracle, status, began_us, *now_us);
+}
+
+static enum tkv_status note_durable(struct oracle *oracle, enum tkv_status status)
+{
+    if (status == TKV_OK)
+        oracle->durable = oracle->acked;
+    return status;
+}
+
+enum tkv_status oracle_sync(struct oracle *oracle, struct tkv_store *store,
+                            struct tkv_error *err)
+{
+    return note_durable(oracle, tkv_sync(store, err));
+}
+
+enum tkv_status oracle_checkpoint(struct oracle *oracle, struct tkv_store *store,
+                                  struct tkv_error *err)
+{
+    return note_durable(oracle, tkv_checkpoint(store, err));
+}
+
+enum tkv_status oracle_close(struct oracle *oracle, struct tkv_store *store,
+                             struct tkv_error *err)
+{
+    return note_durable(oracle, tkv_close(store, err));
+}
+
+/* ---- Reading the whole store ---------------------------------------------------------------------- */
+
+static bool read_entries(struct tkv_store *store, struct oracle_found *found,
+                         struct oracle_report *why)
+{
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry;
+    struct tkv_error err;
+    enum tkv_status status = tkv_iterator_new(store, false, &iterator, &err);
+
+    if (status != TKV_OK)
+        return refuse(why, "iterator: %s", err.message);
+    while ((status = tkv_iterator_next(iterator, &entry, &err)) == TKV_OK) {
+        const unsigned key = key_number(entry.key);
+
+        if (key == ORACLE_KEYS || found->present[key]) {
+            status = TKV_CORRUPT;
+            snprintf(err.message, sizeof err.message, "%s key of %zu bytes (%u)",
+                     key == ORACLE_KEYS ? "unknown" : "repeated", entry.key.size, key);
+            break;
+        }
+        found->present[key] = true;
+        found->size[key] = (uint32_t)entry.value.size;
+        found->hash[key] = XXH3_64bits(entry.value.data, entry.value.size);
+        found->expires_at_ms[key] = entry.expires_at_ms;
+        found->count++;
+    }
+    tkv_iterator_free(iterator);
+    return status == TKV_NOT_FOUND || refuse(why, "iteration: %s", err.message);
+}
+
+static bool is_as_found(const struct oracle_found *found, unsigned key, const void *value,
+                        size_t size)
+{
+    return found->present[key] && found->size[key] == size &&
+           found->hash[key] == XXH3_64bits(value, size);
+}
+
+static bool read_one(struct tkv_store *store, const struct oracle_found *found,
+                     unsigned key, struct oracle_report *why)
+{
+    const enum tkv_status expected = found->present[key] ? TKV_OK : TKV_NOT_FOUND;
+    struct tkv_error err = {.message = ""};
+    size_t size = 0;
+    void *value = NULL;
+    enum tkv_status status = tkv_exists(store, oracle_key(key), &err);
+    bool same;
+
+    if (status != expected)
+        return refuse(why, "exists(key %u) is %d, iteration says %d", key, (int)status,
+                      (int)expected);
+    status = tkv_get_copy(store, oracle_key(key), &value, &size, &err);
+    if (status != expected)
+        return refuse(why, "get(key %u) is %d, iteration says %d: %s", key, (int)status,
+                      (int)expected, err.message);
+    if (status != TKV_OK)
+        return true;
+    same = is_as_found(found, key, value, size);
+    tkv_free(value);
+    return same || refuse(why, "get(key %u) and iteration differ", key);
+}
+
+static bool read_together(struct tkv_store *store, const struct oracle_found *found,
+                          struct oracle_report *why)
+{
+    struct tkv_slice keys[ORACLE_KEYS];
+    struct tkv_pin pins[ORACLE_KEYS];
+    enum tkv_status statuses[ORACLE_KEYS], status;
+    struct tkv_error err = {.message = ""};
+    bool good = true;
+
+    for (unsigned key = 0; key < ORACLE_KEYS; key++)
+        keys[key] = oracle_key(key);
+    status = tkv_multi_get(store, keys, ORACLE_KEYS, pins, statuses, &err);
+    if (status != TKV_OK)
+        good = refuse(why, "multi_get: %s", err.message);
+    for (unsigned key = 0; key < ORACLE_KEYS && good; key++) {
+        if (statuses[key] != (found->present[key] ? TKV_OK : TKV_NOT_FOUND))
+            good = refuse(why, "multi_get(key %u) is %d", key, (int)statuses[key]);
+        else if (statuses[key] == TKV_OK &&
+                 !is_as_found(found, key, pins[key].value.data, pins[key].value.size))
+            good = refuse(why, "multi_get(key %u) and iteration differ", key);
+    }
+    for (unsigned key = 0; key < ORACLE_KEYS; key++)
+        tkv_unpin(&pins[key]);
+    return good;
+}
+
+static void keep_finding(void *context, const struct tkv_finding *finding)
+{
+    struct oracle_report *why = context;
+
+    (void)refuse(why, "verify: %s at %" PRIu64 ": %s", finding->file, finding->offset,
+                 finding->message);
+}
+
+bool oracle_read(struct tkv_store *store, struct oracle_found *ret_found,
+                 struct oracle_report *ret_why)
+{
+    struct tkv_verify_report report;
+    struct tkv_stats stats;
+    struct tkv_error err;
+
+    memset(ret_found, 0, sizeof *ret_found);
+    if (!read_entries(store, ret_found, ret_why))
+        return false;
+    for (unsigned key = 0; key < ORACLE_KEYS; key++) {
+        if (!read_one(store, ret_found, key, ret_why))
+            return false;
+    }
+    if (!read_together(store, ret_found, ret_why))
+        return false;
+    if (tkv_stats(store, &stats, &err) != TKV_OK || stats.keys != ret_found->count)
+        return refuse(ret_why, "stats.keys is %" PRIu64 ", iteration found %zu", stats.keys,
+                      ret_found->count);
+    refuse(ret_why, "verify failed");
+    if (tkv_verify(store, keep_finding, ret_why, &report, &err) != TKV_OK)
+        return false;
+    return report.keys == ret_found->count ||
+           refuse(ret_why, "verify counted %" PRIu64 " keys, iteration %zu", report.keys,
+                  ret_found->count);
+}
+
+/* ---- Comparing ---------------------------------------------------------------------------------------- */
+
+/* Which item each key has: its number plus one, 0 for none. */
+struct state {
+    size_t items[ORACLE_KEYS];
+};
+
+static void apply(const struct oracle *oracle, size_t op, struct state *state)
+{
+    const struct oracle_op *o = &oracle->ops[op];
+
+    if (o->is_out)
+        return;
+    for (size_t i = o->first_item; i < o->first_item + o->item_count; i++)
+        state->items[oracle->items[i].key] = oracle->items[i].is_delete ? 0 : i + 1;
+}
+
+/* ORACLE_KEYS when all agree, else the first key that does not. */
+static unsigned first_difference(const struct oracle *oracle, const struct state *state,
+                                 const struct oracle_found *found, uint64_t now_ms)
+{
+    for (unsigned key = 0; key < ORACLE_KEYS; key++) {
+        const struct oracle_item *item =
+            state->items[key] == 0 ? NULL : &oracle->items[state->items[key] - 1];
+
+        if (item != NULL && item->expires_at_ms != 0 && item->expires_at_ms <= now_ms)
+            item = NULL;
+        if (found->present[key] != (item != NULL))
+            return key;
+        if (item != NULL &&
+            (item->size != found->size[key] || item->hash != found->hash[key] ||
+             item->expires_at_ms != found->expires_at_ms[key]))
+            return key;
+    }
+    return ORACLE_KEYS;
+}
+
+/* For the report: which write the value that was found comes from. */
+static long origin(const struct oracle *oracle, const struct oracle_found *found,
+                   unsigned key)
+{
+    if (!found->present[key])
+        return -1;
+    for (size_t op = oracle->issued; op-- > 0;) {
+        const struct oracle_op *o = &oracle->ops[op];
+
+        for (size_t i = o->first_item; i < o->first_item + o->item_count; i++) {
+            if (oracle->items[i].key == key && !oracle->items[i].is_delete &&
+                oracle->items[i].hash == found->hash[key])
+                return (long)op;
+        }
+    }
+    return -2;
+}
+
+static bool explain(const struct oracle *oracle, const struct oracle_found *found,
+                    size_t least, size_t most, uint64_t now_ms, struct oracle_report *why)
+{
+    struct state state = {{0}};
+    size_t used = 0;
+
+    for (size_t op = 0; op < least; op++)
+        apply(oracle, op, &state);
+    used += (size_t)snprintf(why->text, sizeof why->text,
+                             "no prefix from %zu to %zu fits; against %zu:", least, most,
+                             least);
+    for (unsigned key = 0; key < ORACLE_KEYS && used < sizeof why->text - 60; key++) {
+        struct oracle_found one = {.count = 0};
+        struct state wanted = {{0}};
+
+        one.present[key] = found->present[key];
+        one.size[key] = found->size[key];
+        one.hash[key] = found->hash[key];
+        one.expires_at_ms[key] = found->expires_at_ms[key];
+        wanted.items[key] = state.items[key];
+        if (first_difference(oracle, &wanted, &one, now_ms) == ORACLE_KEYS)
+            continue;
+        used += (size_t)snprintf(why->text + used, sizeof why->text - used,
+                                 " key %u is of write %ld, not item %zu;", key,
+                                 origin(oracle, found, key), state.items[key]);
+    }
+    return false;
+}
+
+bool oracle_match(const struct oracle *oracle, const struct oracle_found *found,
+                  size_t least, size_t most, uint64_t now_ms, size_t *ret_prefix,
+                  struct oracle_report *ret_why)
+{
+    struct state state = {{0}};
+    bool any = false;
+
+    for (size_t prefix = 0; prefix <= most; prefix++) {
+        if (prefix > 0)
+            apply(oracle, prefix - 1, &state);
+        if (prefix >= least &&
+            first_difference(oracle, &state, found, now_ms) == ORACLE_KEYS) {
+            *ret_prefix = prefix;
+            any = true;
+        }
+    }
+    return any || explain(oracle, found, least, most, now_ms, ret_why);
+}
+
+bool oracle_same(const struct oracle_found *left, const struct oracle_found *right,
+                 struct oracle_report *ret_why)
+{
+    for (unsigned key = 0; key < ORACLE_KEYS; key++) {
+        if (left->present[key] != right->present[key] ||
+            left->size[key] != right->size[key] || left->hash[key] != right->hash[key] ||
+            left->expires_at_ms[key] != right->expires_at_ms[key])
+            return refuse(ret_why, "key %u differs: present %d, then %d; %u bytes, then %u",
+                          key, left->present[key], right->present[key], left->size[key],
+                          right->size[key]);
+    }
+    return true;
+}

@@ -326,13 +326,22 @@ static enum tkv_status open_hint(struct disk *d)
 }
 
 /* The file's bytes and size, for a test to damage. */
+static unsigned hint_at(struct disk *d)
+{
+    const int i = find(d, HINT_NAME);
+
+    CHECK(i >= 0);
+    return (unsigned)i;
+}
+
 static uint8_t *bytes_of(struct disk *d)
 {
-    return d->files[find(d, HINT_NAME)].bytes;
+    return d->files[hint_at(d)].bytes;
 }
+
 static uint64_t *size_of(struct disk *d)
 {
-    return &d->files[find(d, HINT_NAME)].size;
+    return &d->files[hint_at(d)].size;
 }
 
 /* Make all checksums right again, of a hint with sane block sizes. */

@@ -104,7 +104,7 @@ struct tkv_store {
     atomic_bool flusher_sleeps; /* until woken: the next write must wake it */
 };
 
-/* ---- store.c -------------------------------------------------------------------------- */
+/* ---- store.c --------------------------------------------------------------------- */
 
 /* tkv_open() on another world: the tests' simulated disk. */
 enum tkv_status tkv_open_on(struct tkv_os *os, const char *directory,
@@ -123,11 +123,11 @@ uint64_t tkv_store_now_us(struct tkv_store *store);
 /* Stop writing for good, because of `status`. */
 void tkv_store_poison(struct tkv_store *store, enum tkv_status status);
 
-/* ---- options.c ------------------------------------------------------------------------- */
+/* ---- options.c ------------------------------------------------------------------- */
 
 enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_error *err);
 
-/* ---- files.c: the table of data files -------------------------------------------------- */
+/* ---- files.c: the table of data files -------------------------------------------- */
 
 /* Enter a file into the table; TKV_TOO_BIG when it is full. With `apply` held. */
 enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file,
@@ -146,7 +146,7 @@ void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old);
 void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old);
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size);
 
-/* ---- apply.c: what the log's owner does ------------------------------------------------- */
+/* ---- apply.c: what the log's owner does ------------------------------------------ */
 
 enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
                                   struct tkv_error *err);
@@ -158,7 +158,7 @@ enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
 bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
                       const struct tkv_record *record, uint64_t hash);
 
-/* ---- checkpoint.c ----------------------------------------------------------------------- */
+/* ---- checkpoint.c ---------------------------------------------------------------- */
 
 /* Write memory tails that have enough in them. With `upkeep` held. */
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
@@ -179,7 +179,7 @@ enum tkv_status tkv_checkpoint_when_half_full(struct tkv_store *store,
 enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
                                          struct tkv_error *err);
 
-/* ---- load.c: data files -> index ----------------------------------------------------------- */
+/* ---- load.c: data files -> index ------------------------------------------------- */
 
 /* Index every record of a file that was just opened, from its hint or from the file itself. */
 enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file,
@@ -188,12 +188,12 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
  * opening, nothing else. */
 void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file);
 
-/* ---- recover.c ------------------------------------------------------------------------- */
+/* ---- recover.c ------------------------------------------------------------------- */
 
 enum tkv_status tkv_recover(struct tkv_store *store, struct tkv_open_report *report,
                             struct tkv_error *err);
 
-/* ---- read.c ---------------------------------------------------------------------------- */
+/* ---- read.c ---------------------------------------------------------------------- */
 
 /* A verified record where it lies; `bytes` is NULL unless it had to be read into memory of
  * its own, which the caller frees. */
@@ -208,7 +208,15 @@ enum tkv_status tkv_read_record(struct tkv_store *store,
                                 const struct tkv_location *location, struct tkv_slice key,
                                 struct tkv_found *ret_found, struct tkv_error *err);
 
-/* ---- large.c: values in files of their own ------------------------------------------------ */
+/* ---- write.c: what batches check too --------------------------------------------- */
+
+enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
+                                struct tkv_error *err);
+enum tkv_status tkv_write_check_expiry(uint64_t expires_at_ms, struct tkv_error *err);
+/* A full disk refuses what needs more of it, at once and without touching the log. */
+enum tkv_status tkv_write_check_space(struct tkv_store *store, struct tkv_error *err);
+
+/* ---- large.c: values in files of their own --------------------------------------- */
 
 struct tkv_large_reference {
     uint64_t number;      /* of the data file */
@@ -241,7 +249,7 @@ void tkv_large_referenced(struct tkv_store *store,
 void tkv_large_unreferenced(struct tkv_store *store,
                             const struct tkv_large_reference *reference);
 
-/* ---- upkeep.c: the background thread, and the same work done inline ----------------------- */
+/* ---- upkeep.c: the background thread, and the same work done inline -------------- */
 
 enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err);
 void tkv_upkeep_stop(struct tkv_store *store);
@@ -252,7 +260,7 @@ void tkv_upkeep_after_write(struct tkv_store *store);
 /* Wait a little when the compactor is behind. */
 void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
 
-/* ---- reclaim.c: the compactor's view of the store ------------------------------------------ */
+/* ---- reclaim.c: the compactor's view of the store -------------------------------- */
 
 /* Compact one file, or remove dead ones. *ret_did says whether there was anything to do.
  * Takes `upkeep`. `everything`: also where it would hardly pay. */

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+#include "draft.h"
+
+#include "codec.h"
+#include "store.h"
+
+#include <stdlib.h>
+
+/* ---- Records and their bytes ----------------------------------------------------- */
+
+void tkv_draft_init(struct tkv_draft *draft)
+{
+    draft->bytes = draft->first_bytes;
+    draft->capacity = sizeof draft->first_bytes;
+    draft->items = &draft->first_item;
+    draft->item_capacity = 1;
+    draft->size = draft->count = draft->large_count = 0;
+    draft->large = NULL;
+}
+
+void tkv_draft_release(struct tkv_draft *draft)
+{
+    if (draft->bytes != draft->first_bytes)
+        free(draft->bytes);
+    if (draft->items != &draft->first_item)
+        free(draft->items);
+    free(draft->large);
+}
+
+static bool grow_bytes(struct tkv_draft *draft, size_t more)
+{
+    size_t capacity = draft->capacity;
+    uint8_t *bytes;
+
+    if (more <= draft->capacity - draft->size)
+        return true;
+    while (capacity - draft->size < more)
+        capacity += capacity / 2;
+    bytes = draft->bytes == draft->first_bytes ? malloc(capacity)
+                                               : realloc(draft->bytes, capacity);
+    if (bytes == NULL)
+        return false;
+    if (draft->bytes == draft->first_bytes)
+        memcpy(bytes, draft->first_bytes, draft->size);
+    draft->bytes = bytes;
+    draft->capacity = capacity;
+    return true;
+}
+
+static bool grow_items(struct tkv_draft *draft)
+{
+    const size_t capacity = draft->item_capacity * 2 + 14;
+    struct tkv_wal_item *items;
+
+    if (draft->count < draft->item_capacity)
+        return true;
+    items = draft->items == &draft->first_item
+                ? malloc(capacity * sizeof *items)
+                : realloc(draft->items, capacity * sizeof *items);
+    if (items == NULL)
+        return false;
+    if (draft->items == &draft->first_item)
+        memcpy(items, &draft->first_item, draft->count * sizeof *items);
+    draft->items = items;
+    draft->item_capacity = capacity;
+    return true;
+}
+
+enum tkv_status tkv_draft_add(struct tkv_draft *draft, const struct tkv_record *record,
+                              struct tkv_error *err)
+{
+    const size_t size = tkv_record_size(record);
+    struct tkv_wal_item *item;
+
+    if (!grow_bytes(draft, size) || !grow_items(draft))
+        return tkv_fail_memory(err, size, "a record");
+    item = &draft->items[draft->count++];
+    memset(item, 0, sizeof *item);
+    item->offset = draft->size;
+    item->body_sum = tkv_record_encode(record, draft->bytes + draft->size);
+    draft->size += size;
+    return TKV_OK;
+}
+
+/* ---- Encoding with the store's options ------------------------------------------- */
+
+/* The most that one commit may bring to the log. */
+static uint64_t commit_size_max(const struct tkv_store *store)
+{
+    return store->options.wal_size_max / 4;
+}
+
+bool tkv_draft_is_large(const struct tkv_store *store, size_t record_size)
+{
+    return record_size > commit_size_max(store);
+}
+
+static enum tkv_status add_large(struct tkv_store *store, struct tkv_draft *draft,
+                                 struct tkv_record record, struct tkv_error *err)
+{
+    uint8_t reference[TKV_LARGE_REFERENCE_SIZE];
+    struct tkv_datafile **large, *file;
+    enum tkv_status status;
+
+    large = realloc(draft->large, (draft->large_count + 1) * sizeof *large);
+    if (large == NULL)
+        return tkv_fail_memory(err, sizeof *large, "a large value");
+    draft->large = large;
+    status = tkv_large_write(store, record.value, reference, &file, err);
+    if (status != TKV_OK)
+        return status;
+    draft->large[draft->large_count++] = file;
+    record.kind = TKV_RECORD_LARGE;
+    record.value = tkv_bytes(reference, sizeof reference);
+    return tkv_draft_add(draft, &record, err);
+}
+
+static enum tkv_status add_compressed(struct tkv_store *store, struct tkv_draft *draft,
+                                      struct tkv_record record, struct tkv_error *err)
+{
+    uint8_t *stream = malloc(record.value.size);
+    enum tkv_status status;
+    size_t size = 0;
+
+    if (stream != NULL) /* else it is stored as it is */
+        size = tkv_codec_deflate(record.value, store->options.compress_level, stream,
+                                 record.value.size - 5); /* the raw size takes 4 */
+    if (size != 0) {
+        record.raw_size = (uint32_t)record.value.size;
+        record.codec = TKV_CODEC_ZLIB;
+        record.value = tkv_bytes(stream, size);
+    }
+    status = tkv_draft_add(draft, &record, err);
+    free(stream);
+    return status;
+}
+
+enum tkv_status tkv_draft_put(struct tkv_store *store, struct tkv_draft *draft,
+                              struct tkv_slice key, struct tkv_slice value,
+                              uint64_t expires_at_ms, struct tkv_error *err)
+{
+    const struct tkv_options *options = &store->options;
+    const struct tkv_record record = {.kind = TKV_RECORD_PUT,
+                                      .codec = TKV_CODEC_STORED,
+                                      .expires_at_ms = expires_at_ms,
+                                      .raw_size = (uint32_t)value.size,
+                                      .key = key,
+                                      .value = value};
+
+    if (tkv_draft_is_large(store, tkv_record_size(&record)))
+        return add_large(store, draft, record, err);
+    if (options->compress_level > 0 && value.size >= options->compress_size_min &&
+        value.size > 16)
+        return add_compressed(store, draft, record, err);
+    return tkv_draft_add(draft, &record, err);
+}
+
+/* ---- Committing a draft ---------------------------------------------------------- */
+
+struct tkv_record tkv_draft_record(const struct tkv_draft *draft, size_t i)
+{
+    const size_t at = draft->items[i].offset;
+    struct tkv_record record;
+
+    /* Encoded by tkv_draft_add() a moment ago. */
+    (void)tkv_record_parse(tkv_bytes(draft->bytes + at, draft->size - at), &record);
+    return record;
+}
+
+static void unreserve(struct tkv_store *store, const struct tkv_draft *draft, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct tkv_record record = tkv_draft_record(draft, i);
+
+        if (record.kind != TKV_RECORD_DELETE)
+            tkv_index_unreserve(store->index, record.key, draft->items[i].key_hash,
+                                record.expires_at_ms != 0);
+    }
+}
+
+static enum tkv_status reserve(struct tkv_store *store, struct tkv_draft *draft,
+                               struct tkv_error *err)
+{
+    for (size_t i = 0; i < draft->count; i++) {
+        const struct tkv_record record = tkv_draft_record(draft, i);
+        enum tkv_status status = TKV_OK;
+
+        draft->items[i].key_hash = tkv_index_hash(store->index, record.key);
+        if (record.kind != TKV_RECORD_DELETE)
+            status = tkv_index_reserve(store->index, record.key, draft->items[i].key_hash,
+                                       record.expires_at_ms != 0, err);
+        if (status != TKV_OK) {
+            unreserve(store, draft, i);
+            return status;
+        }
+    }
+    return TKV_OK;
+}
+
+enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draft,
+                                 struct tkv_error *err)
+{
+    struct tkv_wal_write write = {.bytes = draft->bytes,
+                                  .size = draft->size,
+                                  .items = draft->items,
+                                  .count = draft->count};
+    enum tkv_status status;
+
+    if (draft->size > commit_size_max(store))
+        return tkv_fail(
+            err, TKV_TOO_BIG,
+            "a commit of %zu bytes, the limit is %llu, a quarter of wal_size_max",
+            draft->size, (unsigned long long)commit_size_max(store));
+    status = reserve(store, draft, err);
+    if (status != TKV_OK)
+        return status;
+    status = tkv_wal_commit(&store->wal, &write, err);
+    if (status != TKV_OK) {
+        unreserve(store, draft, draft->count);
+        if (status == TKV_IO)
+            tkv_store_poison(store, status);
+        return status;
+    }
+    tkv_upkeep_after_write(store);
+    return TKV_OK;
+}
+
+void tkv_draft_abandon(struct tkv_store *store, struct tkv_draft *draft)
+{
+    for (size_t i = 0; i < draft->large_count; i++)
+        tkv_large_abandon(store, draft->large[i]);
+}

@@ -133,3 +133,17 @@ void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)
     tkv_usage_add(&file->usage.tombstone_bytes, old->size);
     tkv_usage_add(&store->totals.tombstone_bytes, old->size);
 }
+
+void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file)
+{
+    char hint[TKV_FILE_NAME_SIZE];
+
+    tkv_hint_name(file->number, hint);
+    (void)store->os->unlink(store->os, store->dir, hint);
+}
+
+void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file)
+{
+    (void)store->os->unlink(store->os, store->dir, file->name);
+    tkv_files_unlink_hint(store, file);
+}

@@ -30,6 +30,8 @@
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
 
+struct tkv_tombstones;
+
 struct tkv_counters {
     _Atomic uint64_t puts, deletes, user_bytes_written, data_bytes_written, data_syncs;
     _Atomic uint64_t checkpoints;
@@ -137,6 +139,10 @@ enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file
 void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file);
 struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot);
 struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number);
+/* Unlink its hint, or both. What cannot be unlinked now is a leftover that the next opening
+ * removes. */
+void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file);
+void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
 
@@ -260,12 +266,20 @@ void tkv_upkeep_after_write(struct tkv_store *store);
 /* Wait a little when the compactor is behind. */
 void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
 
-/* ---- reclaim.c: the compactor's view of the store -------------------------------- */
+/* ---- judge.c: which deletes are still needed ------------------------------------- */
+
+/* Decide for all of a file's deletes; *ret_pinned_by is a file that some of them hide records
+ * of, or 0. With `compact` held. */
+enum tkv_status tkv_judge_tombstones(struct tkv_store *store,
+                                     const struct tkv_datafile *source,
+                                     struct tkv_tombstones *tombstones,
+                                     uint64_t *ret_pinned_by, struct tkv_error *err);
+
+/* ---- reclaim.c: one step of the compactor ---------------------------------------- */
 
 /* Compact one file, or remove dead ones. *ret_did says whether there was anything to do.
  * Takes `upkeep`. `everything`: also where it would hardly pay. */
 enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool *ret_did,
                                  uint64_t *ret_reclaimed, struct tkv_error *err);
-bool tkv_reclaim_wanted(struct tkv_store *store);
 
 #endif

@@ -6,6 +6,8 @@
  */
 #include "store.h"
 
+#include "garbage.h"
+
 #include <time.h>
 
 #define IDLE_MS      100u  /* an idle log is marked after this long */
@@ -13,7 +15,7 @@
 #define RETRY_MS     100u  /* a full disk is probed this often */
 #define EXPIRE_BATCH 256u
 
-/* ---- Expiry ------------------------------------------------------------------------------------- */
+/* ---- Expiry ---------------------------------------------------------------------- */
 
 void tkv_upkeep_expire(struct tkv_store *store)
 {
@@ -30,7 +32,7 @@ void tkv_upkeep_expire(struct tkv_store *store)
     } while (count == EXPIRE_BATCH);
 }
 
-/* ---- The flusher ----------------------------------------------------------------------------------- */
+/* ---- The flusher ----------------------------------------------------------------- */
 
 static void flush(struct tkv_store *store)
 {
@@ -106,7 +108,7 @@ static uint32_t flusher_step(void *context, bool woken)
     flush(store);
     checkpoint(store);
     sync_if_due(store);
-    if (tkv_reclaim_wanted(store))
+    if (tkv_garbage_wanted(store))
         tkv_worker_wake(&store->compactor);
     if (!woken && mark_if_idle(store) && !interval_is_pending(store) &&
         !atomic_load(&store->disk_full)) {
@@ -119,7 +121,7 @@ static uint32_t flusher_step(void *context, bool woken)
     return flusher_pause(store);
 }
 
-/* ---- The compactor ----------------------------------------------------------------------------------- */
+/* ---- The compactor --------------------------------------------------------------- */
 
 static uint32_t compactor_step(void *context, bool woken)
 {
@@ -129,7 +131,7 @@ static uint32_t compactor_step(void *context, bool woken)
     (void)woken;
     atomic_store(&store->reclaim_asked, false);
     tkv_upkeep_expire(store);
-    if (store->options.auto_compact && tkv_reclaim_wanted(store)) {
+    if (store->options.auto_compact && tkv_garbage_wanted(store)) {
         /* What fails here is told by an event, and tried again when there is more to gain. */
         if (tkv_reclaim_step(store, false, &did, NULL, NULL) == TKV_OK && did)
             return 0;
@@ -137,7 +139,7 @@ static uint32_t compactor_step(void *context, bool woken)
     return tkv_index_has_expiring(store->index) ? SWEEP_MS : TKV_WORKER_FOREVER;
 }
 
-/* ---- Starting and stopping ------------------------------------------------------------------------------ */
+/* ---- Starting and stopping ------------------------------------------------------- */
 
 enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
 {
@@ -165,7 +167,7 @@ void tkv_upkeep_stop(struct tkv_store *store)
     tkv_worker_stop(&store->flusher);
 }
 
-/* ---- After a write --------------------------------------------------------------------------------------- */
+/* ---- After a write --------------------------------------------------------------- */
 
 static bool flusher_has_work(struct tkv_store *store)
 {
@@ -181,7 +183,7 @@ static void wake_who_is_needed(struct tkv_store *store)
         atomic_store(&store->flusher_sleeps, false);
         tkv_worker_wake(&store->flusher);
     }
-    if (store->options.auto_compact && tkv_reclaim_wanted(store) &&
+    if (store->options.auto_compact && tkv_garbage_wanted(store) &&
         !atomic_exchange(&store->reclaim_asked, true))
         tkv_worker_wake(&store->compactor);
 }
@@ -190,7 +192,7 @@ static void reclaim_inline(struct tkv_store *store)
 {
     bool did = true;
 
-    while (did && store->options.auto_compact && tkv_reclaim_wanted(store)) {
+    while (did && store->options.auto_compact && tkv_garbage_wanted(store)) {
         did = false;
         if (tkv_reclaim_step(store, false, &did, NULL, NULL) != TKV_OK)
             break;
@@ -208,13 +210,13 @@ void tkv_upkeep_after_write(struct tkv_store *store)
         checkpoint(store);
         sync_if_due(store);
     }
-    if (tkv_reclaim_wanted(store)) {
+    if (tkv_garbage_wanted(store)) {
         tkv_upkeep_expire(store);
         reclaim_inline(store);
     }
 }
 
-/* ---- Pacing ------------------------------------------------------------------------------------------------ */
+/* ---- Pacing ---------------------------------------------------------------------- */
 
 #define PACE_NS_PER_BYTE 40u             /* 25 MB/s when a whole step over the limit */
 #define PACE_NAP_NS      (200u * 1000)   /* shorter naps are not what one gets */
@@ -258,7 +260,7 @@ void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
     (void)nanosleep(&(struct timespec){0, (long)debt}, NULL);
 }
 
-/* ---- By hand ------------------------------------------------------------------------------------------------- */
+/* ---- By hand --------------------------------------------------------------------- */
 
 enum tkv_status tkv_sync(struct tkv_store *store, struct tkv_error *err)
 {

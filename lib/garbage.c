@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include "garbage.h"
+
+#include "store.h"
+
+#include <stdlib.h>
+
+/* ---- What is tkv_garbage_bytes --------------------------------------------------- */
+
+/* Tombstones count as garbage until a compaction has found what they hide; then they are
+ * needed for as long as that file exists. */
+static uint64_t kept_bytes(struct tkv_datafile *file)
+{
+    const uint64_t live = tkv_usage_get(&file->usage.live_bytes);
+    const uint64_t pinned_by = atomic_load(&file->pinned_by);
+
+    return pinned_by == 0 ? live : live + tkv_usage_get(&file->usage.tombstone_bytes);
+}
+
+static struct tkv_pick_policy policy_of(const struct tkv_store *store, bool everything)
+{
+    return (struct tkv_pick_policy){
+        .size_min = store->options.compact_size_min,
+        .space_factor = store->options.space_factor,
+        .everything = everything,
+    };
+}
+
+static uint64_t kept_in_all(struct tkv_store *store)
+{
+    return tkv_usage_get(&store->totals.live_bytes) + tkv_usage_get(&store->pinned_bytes);
+}
+
+uint64_t tkv_garbage_bytes(struct tkv_store *store)
+{
+    const uint64_t total = tkv_usage_get(&store->disk_bytes), kept = kept_in_all(store);
+
+    return total > kept ? total - kept : 0;
+}
+
+bool tkv_garbage_wanted(struct tkv_store *store)
+{
+    const struct tkv_pick_policy policy = policy_of(store, false);
+    const uint64_t futile =
+        atomic_load_explicit(&store->reclaim_futile, memory_order_relaxed);
+
+    if (atomic_load_explicit(&store->poisoned, memory_order_relaxed) != TKV_OK)
+        return false;
+    /* It did not help a moment ago: wait until there is more to gain. */
+    if (futile != 0 && tkv_garbage_bytes(store) < futile + 64 * 1024)
+        return false;
+    if (atomic_load_explicit(&store->disk_full, memory_order_relaxed))
+        return tkv_garbage_bytes(store) >= 64 * 1024;
+    return tkv_pick_wanted(tkv_usage_get(&store->disk_bytes), kept_in_all(store), &policy);
+}
+
+static bool is_eligible(struct tkv_datafile *file)
+{
+    return atomic_load(&file->sealed) && file->durable == atomic_load(&file->size) &&
+           file->durable != 0 && !atomic_load(&file->damaged);
+}
+
+/* ---- Candidates ------------------------------------------------------------------ */
+
+void tkv_garbage_release(struct tkv_garbage_list *s)
+{
+    free(s->files);
+    free(s->handles);
+}
+
+enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_list *s,
+                                 struct tkv_error *err)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    const uint64_t now = atomic_load(&store->seq_last);
+
+    s->count = 0;
+    s->files = calloc(used + 1, sizeof *s->files);
+    s->handles = calloc(used + 1, sizeof *s->handles);
+    if (s->files == NULL || s->handles == NULL)
+        return tkv_fail_memory(err, used * sizeof *s->files, "a compaction");
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file == NULL)
+            continue;
+        s->handles[s->count] = file;
+        s->files[s->count++] = (struct tkv_pick_file){
+            .size = atomic_load(&file->size),
+            .kept_bytes = kept_bytes(file),
+            .age = now > file->seq_max ? now - file->seq_max : 0,
+            .eligible = is_eligible(file),
+        };
+    }
+    return TKV_OK;
+}
+
+struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
+                                      const struct tkv_garbage_list *s, bool everything)
+{
+    const struct tkv_pick_policy policy = policy_of(store, everything);
+    const size_t picked = tkv_pick(s->files, s->count, &policy);
+
+    return picked != TKV_PICK_NONE ? s->handles[picked] : NULL;
+}
+
+bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    if (!is_eligible(file) || tkv_usage_get(&file->usage.live_records) != 0)
+        return false;
+    if (tkv_usage_get(&file->usage.tombstone_bytes) == 0)
+        return true;
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *other = tkv_files_at(store, slot);
+
+        if (other != NULL && other != file && other->seq_min_put < file->seq_max)
+            return false;
+    }
+    return true;
+}
+
+/* ---- Rolling over ---------------------------------------------------------------- */
+
+/* Close the output when it is worth compacting itself. */
+static void roll_output(struct tkv_store *store, bool everything)
+{
+    const struct tkv_pick_policy policy = policy_of(store, everything);
+    struct tkv_datafile *output = store->output;
+    struct tkv_pick_file file = {.eligible = true};
+
+    if (output == NULL)
+        return;
+    file.size = atomic_load(&output->size);
+    file.kept_bytes = kept_bytes(output);
+    if (file.size <= TKV_BLOCK_SIZE || output->durable != file.size ||
+        tkv_pick(&file, 1, &policy) != 0)
+        return;
+    atomic_store(&output->sealed, true);
+    output->durable_sealed = true;
+    store->output = NULL;
+    if (tkv_datafile_retire_tail(output)) {
+        tkv_epoch_wait(&store->epoch);
+        tkv_datafile_free_tail(output);
+    }
+}
+
+/* The same for the file that receives puts, and make it durable. */
+static enum tkv_status roll_active(struct tkv_store *store, bool everything,
+                                   struct tkv_error *err)
+{
+    const struct tkv_pick_policy policy = policy_of(store, everything);
+    struct tkv_pick_file file = {.eligible = true};
+    enum tkv_status status = TKV_OK;
+
+    tkv_mutex_lock(&store->apply);
+    file.size = atomic_load(&store->active->size);
+    file.kept_bytes = tkv_usage_get(&store->active->usage.live_bytes);
+    if (file.size > TKV_BLOCK_SIZE && tkv_pick(&file, 1, &policy) == 0)
+        status = tkv_apply_rotate(store, 0, err);
+    tkv_mutex_unlock(&store->apply);
+    if (status == TKV_OK)
+        status = tkv_checkpoint_locked(store, false, err);
+    return status;
+}
+
+enum tkv_status tkv_garbage_roll(struct tkv_store *store, bool everything,
+                                 struct tkv_error *err)
+{
+    roll_output(store, everything);
+    return roll_active(store, everything, err);
+}

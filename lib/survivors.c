@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "survivors.h"
+
+#include "store.h"
+
+/* ---- Appending ------------------------------------------------------------------- */
+
+static bool output_fits(const struct tkv_survivors *survivors, struct tkv_datafile *output,
+                        size_t size)
+{
+    const struct tkv_datafile *source = survivors->source;
+
+    return tkv_datafile_room(output) >= size + TKV_BLOCK_SIZE &&
+           source->seq_base >= output->seq_base &&
+           source->seq_max - output->seq_base <= UINT32_MAX / 2;
+}
+
+/* The lowest base of all files lets one output take from any of them, until a store has seen
+ * billions of writes. */
+static uint64_t output_seq_base(const struct tkv_survivors *survivors)
+{
+    struct tkv_store *store = survivors->store;
+    const uint32_t used = atomic_load(&store->slots_used);
+    uint64_t base = survivors->source->seq_base;
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        const struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL && file->file_class != TKV_FILE_LARGE && file->seq_base < base)
+            base = file->seq_base;
+    }
+    if (survivors->source->seq_max - base > UINT32_MAX / 2)
+        base = survivors->source->seq_base;
+    return base;
+}
+
+static enum tkv_status begin_output(struct tkv_survivors *survivors, size_t size,
+                                    struct tkv_error *err)
+{
+    struct tkv_store *store = survivors->store;
+    uint64_t capacity = tkv_files_capacity(store), number;
+    struct tkv_datafile *file;
+    enum tkv_status status;
+
+    if (capacity < size + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE)
+        capacity = size + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE;
+    tkv_mutex_lock(&store->apply);
+    number = store->next_number++;
+    tkv_mutex_unlock(&store->apply);
+    status = tkv_datafile_new(store->os, store->uuid, number, output_seq_base(survivors),
+                              TKV_FILE_COMPACTED, capacity,
+                              store->options.read_mode == TKV_READ_MMAP, &file, err);
+    if (status != TKV_OK)
+        return status;
+    tkv_mutex_lock(&store->apply);
+    status = tkv_files_add(store, file, err);
+    tkv_mutex_unlock(&store->apply);
+    if (status != TKV_OK) {
+        tkv_datafile_release(file);
+        return status;
+    }
+    if (store->output != NULL)
+        atomic_store(&store->output->sealed, true);
+    store->output = file;
+    return TKV_OK;
+}
+
+/* Remember the output as it is before the first append. */
+static enum tkv_status note_output(struct tkv_survivors *survivors, struct tkv_error *err)
+{
+    struct tkv_datafile *file = survivors->store->output;
+
+    for (size_t i = 0; i < survivors->output_count; i++) {
+        if (survivors->outputs[i].file == file)
+            return TKV_OK;
+    }
+    if (survivors->output_count == TKV_SURVIVORS_OUTPUTS_MAX)
+        return tkv_fail(err, TKV_TOO_BIG, "a compaction of %s needs more than %u files",
+                        survivors->source->name, TKV_SURVIVORS_OUTPUTS_MAX);
+    survivors->outputs[survivors->output_count++] = (struct tkv_survivors_output){
+        .file = file,
+        .is_new = file->durable == 0,
+        .size = atomic_load(&file->size),
+        .records = tkv_usage_get(&file->usage.records),
+        .tombstone_bytes = tkv_usage_get(&file->usage.tombstone_bytes),
+    };
+    return TKV_OK;
+}
+
+enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *record,
+                                     const uint8_t *bytes, size_t size, uint64_t *ret_place,
+                                     struct tkv_error *err)
+{
+    struct tkv_survivors *survivors = context;
+    struct tkv_store *store = survivors->store;
+    const unsigned flags = record->kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
+    enum tkv_status status = TKV_OK;
+    uint64_t offset;
+
+    if (store->output == NULL || !output_fits(survivors, store->output, size))
+        status = begin_output(survivors, size, err);
+    if (status == TKV_OK)
+        status = note_output(survivors, err);
+    if (status != TKV_OK)
+        return status;
+    offset = tkv_datafile_append(store->output, bytes, size);
+    tkv_datafile_note_record(store->output, record->seq, record->kind == TKV_RECORD_DELETE);
+    tkv_usage_add(&store->totals.records, 1);
+    tkv_usage_add(&store->disk_bytes, size);
+    if (record->kind == TKV_RECORD_DELETE) {
+        tkv_usage_add(&store->output->usage.tombstone_bytes, size);
+        tkv_usage_add(&store->totals.tombstone_bytes, size);
+    }
+    *ret_place = tkv_place(store->output->slot, offset, flags);
+    return TKV_OK;
+}
+
+/* ---- Made durable, and read from disk -------------------------------------------- */
+
+static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafile *output,
+                                     struct tkv_error *err)
+{
+    const uint64_t before = atomic_load(&output->size),
+                   from = atomic_load(&output->written);
+    const uint64_t target = tkv_datafile_pad(output);
+    enum tkv_status status;
+
+    tkv_usage_add(&store->disk_bytes, target - before);
+    status = tkv_datafile_write(output, store->dir, target, &store->dir_changed, err);
+    tkv_usage_add(&store->counters.data_bytes_written,
+                  atomic_load(&output->written) - from);
+    tkv_usage_add(&store->counters.compaction_bytes_written,
+                  atomic_load(&output->written) - from);
+    if (status != TKV_OK)
+        return status;
+    tkv_usage_add(&store->counters.data_syncs, 1);
+    status = tkv_datafile_sync(output, err);
+    if (status != TKV_OK) {
+        tkv_store_poison(store, status);
+        return status;
+    }
+    output->durable = target;
+    output->durable_sealed = atomic_load(&output->sealed);
+    return TKV_OK;
+}
+
+enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    enum tkv_status status = TKV_OK;
+
+    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL && file->file_class == TKV_FILE_COMPACTED &&
+            file->durable != atomic_load(&file->size))
+            status = settle_output(store, file, err);
+    }
+    if (status == TKV_OK)
+        status = tkv_wal_sync(&store->wal, err);
+    if (status == TKV_IO)
+        tkv_store_poison(store, status);
+    return status;
+}
+
+void tkv_survivors_retire(struct tkv_survivors *survivors)
+{
+    struct tkv_store *store = survivors->store;
+    bool any = false;
+
+    for (size_t i = 0; i < survivors->output_count; i++) {
+        struct tkv_datafile *file = survivors->outputs[i].file;
+
+        if (tkv_datafile_is_settled(file))
+            tkv_load_write_hint(store, file);
+        any |= tkv_datafile_retire_tail(file);
+    }
+    if (any)
+        tkv_epoch_wait(&store->epoch);
+    for (size_t i = 0; i < survivors->output_count; i++)
+        tkv_datafile_free_tail(survivors->outputs[i].file);
+}
+
+/* ---- When it fails --------------------------------------------------------------- */
+
+static void undo_counts(struct tkv_store *store, const struct tkv_survivors_output *output)
+{
+    struct tkv_usage *usage = &output->file->usage;
+
+    tkv_usage_sub(&store->totals.records, tkv_usage_get(&usage->records) - output->records);
+    tkv_usage_sub(&store->totals.tombstone_bytes,
+                  tkv_usage_get(&usage->tombstone_bytes) - output->tombstone_bytes);
+    tkv_usage_sub(&store->disk_bytes, atomic_load(&output->file->size) - output->size);
+    atomic_store(&usage->tombstone_bytes, output->tombstone_bytes);
+}
+
+void tkv_survivors_undo(struct tkv_survivors *survivors)
+{
+    struct tkv_store *store = survivors->store;
+
+    if (atomic_load(&store->poisoned) != TKV_OK)
+        return;
+    tkv_mutex_lock(&store->upkeep);
+    for (size_t i = 0; i < survivors->output_count; i++) {
+        const struct tkv_survivors_output *output = &survivors->outputs[i];
+
+        if (output->file->durable > output->size)
+            continue; /* synced already: garbage that the next manifest lists */
+        undo_counts(store, output);
+        tkv_datafile_rewind(output->file, output->size, output->records);
+        if (!output->is_new)
+            continue;
+        if (store->output == output->file)
+            store->output = NULL;
+        if (output->file->exists)
+            tkv_files_unlink(store, output->file);
+        tkv_files_remove(store, output->file);
+    }
+    tkv_mutex_unlock(&store->upkeep);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * survivors.h - the compactor's output files: where the records go that outlive their file.
+ *
+ * Invariant: until the index is repointed nothing refers to what was appended, and outputs[i]
+ * says how that file was before. The output that is open belongs to the store and is filled
+ * by one compaction after another.
+ *
+ * When something fails, tkv_survivors_undo() takes back what was appended. A failed sync
+ * poisons the store, like any other.
+ *
+ * Threads: with `compact` held; what needs `upkeep` as well says so.
+ */
+#ifndef TKV_SURVIVORS_H
+#define TKV_SURVIVORS_H
+
+#include "datafile.h"
+#include "record.h"
+
+#define TKV_SURVIVORS_OUTPUTS_MAX 4u
+
+/* A file that this compaction appends to, and how it was before. */
+struct tkv_survivors_output {
+    struct tkv_datafile *file;
+    bool is_new;
+    uint64_t size, records, tombstone_bytes;
+};
+
+struct tkv_survivors {
+    struct tkv_store *store;
+    const struct tkv_datafile *source;
+    struct tkv_survivors_output outputs[TKV_SURVIVORS_OUTPUTS_MAX];
+    size_t output_count;
+};
+
+/* struct tkv_copy_job.append, with a struct tkv_survivors as its context. */
+enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *record,
+                                     const uint8_t *bytes, size_t size, uint64_t *ret_place,
+                                     struct tkv_error *err);
+
+/* Write and sync all of the compactor's files, those of an earlier step that failed half-way
+ * included; then sync the log, so that whatever made a record dead is at least as durable as
+ * its removal. With `upkeep` held. */
+enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err);
+
+/* The index points at them now: read them from disk, and write the hints of those that are
+ * full. With `upkeep` held. */
+void tkv_survivors_retire(struct tkv_survivors *survivors);
+
+/* Nothing points at what was appended: take it back, lest a full disk fill up with attempts.
+ * A poisoned store is left as it is. Takes `upkeep`. */
+void tkv_survivors_undo(struct tkv_survivors *survivors);
+
+#endif

@@ -11,7 +11,34 @@
 #include "hint.h"
 #include "walk.h"
 
-/* ---- One record ---------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------- */
+
+enum tkv_status tkv_load_open(struct tkv_store *store,
+                              const struct tkv_manifest_file *entry,
+                              struct tkv_open_report *report, struct tkv_error *err)
+{
+    struct tkv_datafile *file;
+    enum tkv_status status;
+
+    if (!entry->sealed && entry->durable_size % TKV_BLOCK_SIZE != 0)
+        return tkv_fail_corrupt(
+            err, TKV_MANIFEST_NAME, 0, 0,
+            "data file %llu is open and has %llu bytes, no whole blocks",
+            (unsigned long long)entry->number, (unsigned long long)entry->durable_size);
+    status = tkv_datafile_open(store->os, store->dir, store->uuid, entry,
+                               store->options.read_mode == TKV_READ_MMAP, &file, err);
+    if (status != TKV_OK)
+        return status;
+    status = tkv_files_add(store, file, err);
+    if (status != TKV_OK) {
+        tkv_datafile_release(file);
+        return status;
+    }
+    report->data_files++;
+    return TKV_OK;
+}
+
+/* ---- One record ------------------------------------------------------------------ */
 
 /* The whole sequence number of what the index points at. */
 static uint64_t seq_at(struct tkv_store *store, const struct tkv_location *location)
@@ -101,7 +128,7 @@ static enum tkv_status check_entry(struct tkv_datafile *file,
     return TKV_OK;
 }
 
-/* ---- From the hint ---------------------------------------------------------------------------- */
+/* ---- From the hint --------------------------------------------------------------- */
 
 static struct tkv_hint_identity identity_of(const struct tkv_store *store,
                                             struct tkv_datafile *file)
@@ -156,7 +183,7 @@ static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *f
     return status;
 }
 
-/* ---- From the data file ------------------------------------------------------------------------- */
+/* ---- From the data file ---------------------------------------------------------- */
 
 static bool entry_of(const struct tkv_walk *walk, struct tkv_hint_entry *ret_entry)
 {
@@ -266,7 +293,7 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
     return scan_file(store, file, err);
 }
 
-/* ---- Writing a hint later -------------------------------------------------------------------------- */
+/* ---- Writing a hint later -------------------------------------------------------- */
 
 static enum tkv_status add_to_hint(void *context, struct tkv_datafile *file,
                                    const struct tkv_hint_entry *entry,

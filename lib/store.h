@@ -187,12 +187,36 @@ enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
 
 /* ---- load.c: data files -> index ------------------------------------------------- */
 
+/* Open a file that the manifest lists, or a record refers to, and enter it into the table. */
+enum tkv_status tkv_load_open(struct tkv_store *store,
+                              const struct tkv_manifest_file *entry,
+                              struct tkv_open_report *report, struct tkv_error *err);
 /* Index every record of a file that was just opened, from its hint or from the file itself. */
 enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file,
                               struct tkv_open_report *report, struct tkv_error *err);
 /* Write the hint of a file whose records are all durable. A failure costs time at the next
  * opening, nothing else. */
 void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file);
+
+/* ---- create.c: a new store ------------------------------------------------------- */
+
+/* Without a manifest there may be the remains of a creation that was interrupted: a log in
+ * which nothing was ever written. Anything more is a store that has lost its manifest. */
+enum tkv_status tkv_create_check_remains(struct tkv_store *store, size_t data_count,
+                                         bool has_wal, struct tkv_error *err);
+enum tkv_status tkv_create_store(struct tkv_store *store, struct tkv_open_report *report,
+                                 struct tkv_error *err);
+/* A random number that is not zero. */
+enum tkv_status tkv_create_salt(struct tkv_store *store, uint64_t *ret_salt,
+                                struct tkv_error *err);
+
+/* ---- quarantine.c ---------------------------------------------------------------- */
+
+/* Keep what is cut, with a note that says where it was. Doing it again after a crash writes
+ * the same two files again. */
+enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
+                                    const struct tkv_replay *replay, const uint8_t *log,
+                                    struct tkv_error *err);
 
 /* ---- recover.c ------------------------------------------------------------------- */
 
@@ -254,6 +278,13 @@ void tkv_large_referenced(struct tkv_store *store,
                           const struct tkv_large_reference *reference);
 void tkv_large_unreferenced(struct tkv_store *store,
                             const struct tkv_large_reference *reference);
+
+/* ---- large_adopt.c --------------------------------------------------------------- */
+
+/* Files of large values are live when a live record refers to them: count those, and
+ * open what the manifest does not list. */
+enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report *report,
+                                struct tkv_error *err);
 
 /* ---- upkeep.c: the background thread, and the same work done inline -------------- */
 

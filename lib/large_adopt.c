@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * large_adopt.c - while a store is being opened: which files of large values are live, namely
+ * those that a live record refers to. The manifest need not list them.
+ *
+ * When something fails, opening fails: a reference without its file is damage.
+ *
+ * Threads: only while a store is being opened.
+ */
+#include "store.h"
+
+#include <stdlib.h>
+
+static enum tkv_status adopt_large(struct tkv_store *store,
+                                   const struct tkv_location *location,
+                                   struct tkv_slice key, struct tkv_open_report *report,
+                                   struct tkv_error *err)
+{
+    struct tkv_large_reference reference;
+    struct tkv_found found;
+    enum tkv_status status = tkv_read_record(store, location, key, &found, err);
+    bool good;
+
+    if (status != TKV_OK)
+        return status;
+    good = tkv_large_decode(found.record.value, &reference);
+    free(found.bytes);
+    if (!good)
+        return tkv_fail_corrupt(err, found.file->name, found.offset, 0,
+                                "reference to a large value");
+    if (tkv_files_find(store, reference.number) == NULL) {
+        const struct tkv_manifest_file entry = {
+            .number = reference.number,
+            .durable_size = tkv_large_file_size(&reference),
+            .seq_base = TKV_SEQ_BASE_ANY,
+            .file_class = TKV_FILE_LARGE,
+            .sealed = true,
+        };
+        status = tkv_load_open(store, &entry, report, err);
+        if (status != TKV_OK)
+            return status;
+        tkv_files_find(store, reference.number)->listed = false;
+    }
+    tkv_large_referenced(store, &reference);
+    return TKV_OK;
+}
+
+enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report *report,
+                                struct tkv_error *err)
+{
+    struct tkv_index_cursor cursor = {0};
+    struct tkv_index_page page = {0};
+    enum tkv_status status = TKV_OK;
+
+    if (!atomic_load(&store->has_large))
+        return TKV_OK;
+    while (status == TKV_OK && !cursor.done) {
+        status = tkv_index_step(store->index, &cursor, &page, err);
+        for (size_t i = 0; status == TKV_OK && i < page.count; i++) {
+            const size_t from = i == 0 ? 0 : page.ends[i - 1];
+
+            if ((page.locations[i].place & TKV_PLACE_LARGE) == 0)
+                continue;
+            status =
+                adopt_large(store, &page.locations[i],
+                            tkv_bytes(page.bytes + from, page.ends[i] - from), report, err);
+        }
+    }
+    tkv_index_page_release(&page);
+    return status;
+}

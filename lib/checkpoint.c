@@ -18,8 +18,6 @@
  */
 #include "store.h"
 
-#include "bytes.h"
-
 #include <stdlib.h>
 
 /* Files whose bytes come from the log; the compactor's and large values are synced by who
@@ -103,7 +101,7 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
     return status;
 }
 
-/* ---- 1: what a checkpoint will say ------------------------------------------------------- */
+/* ---- 1: what a checkpoint will say ----------------------------------------------- */
 
 struct target {
     struct tkv_datafile *file;
@@ -155,7 +153,7 @@ static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
     return TKV_OK;
 }
 
-/* ---- 2, 3: data files ---------------------------------------------------------------------- */
+/* ---- 2, 3: data files ------------------------------------------------------------ */
 
 static enum tkv_status sync_target(struct tkv_store *store, const struct target *target,
                                    struct tkv_error *err)
@@ -197,7 +195,7 @@ static enum tkv_status sync_all(struct tkv_store *store, const struct plan *plan
     return status == TKV_OK ? sync_directory(store, err) : status;
 }
 
-/* ---- 4: manifest ---------------------------------------------------------------------------- */
+/* ---- 4: manifest ----------------------------------------------------------------- */
 
 static int by_number(const void *left, const void *right)
 {
@@ -281,7 +279,7 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
     return status;
 }
 
-/* ---- 5: log header --------------------------------------------------------------------------- */
+/* ---- 5: log header --------------------------------------------------------------- */
 
 /* Every file that is not as the manifest says. False: one that the manifest does not know, or
  * more than a header has room for. */
@@ -365,7 +363,7 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
     return note_failure(store, write_next_header(store, err));
 }
 
-/* ---- All together ------------------------------------------------------------------------------ */
+/* ---- All together ---------------------------------------------------------------- */
 
 /* Give the files the sizes of the plan and the plan the sizes that they had; done twice, it is
  * undone. */
@@ -457,90 +455,4 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
                                              .bytes = store->checkpoint.position - from,
                                              .micros = store->checkpoint_us - started_us});
     return TKV_OK;
-}
-
-/* ---- Room in the log ----------------------------------------------------------------------------- */
-
-static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
-                                struct tkv_error *err)
-{
-    struct tkv_wal_state state;
-    uint64_t end;
-
-    tkv_wal_state(&store->wal, &state);
-    end = state.end * 2;
-    while (end < state.end + extent + TKV_BLOCK_SIZE)
-        end *= 2;
-    if (end > store->wal.size_max)
-        end = store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
-    if (end <= state.end)
-        return TKV_OK;
-    return tkv_wal_grow(&store->wal, end, err);
-}
-
-static void note_capacity(struct tkv_store *store)
-{
-    struct tkv_wal_state state;
-
-    tkv_wal_state(&store->wal, &state);
-    atomic_store(&store->log_capacity, state.capacity);
-}
-
-/* Two checkpoints within a second say that the log is small for this load. Growing it is an
- * improvement only; a full disk may refuse. */
-static void grow_if_busy(struct tkv_store *store, uint64_t previous_us)
-{
-    enum tkv_status status;
-
-    if (tkv_store_now_us(store) - previous_us < 1000 * 1000) {
-        status = grow_log(store, 0, NULL);
-        if (status == TKV_IO)
-            tkv_store_poison(store, status);
-    }
-    note_capacity(store);
-}
-
-enum tkv_status tkv_checkpoint_when_half_full(struct tkv_store *store,
-                                              struct tkv_error *err)
-{
-    enum tkv_status status = TKV_OK;
-    uint64_t previous_us;
-
-    tkv_mutex_lock(&store->upkeep);
-    previous_us = store->checkpoint_us;
-    if (tkv_checkpoint_is_due(store)) {
-        status = tkv_checkpoint_locked(store, false, err);
-        if (status == TKV_OK)
-            grow_if_busy(store, previous_us);
-    }
-    tkv_mutex_unlock(&store->upkeep);
-    return status;
-}
-
-bool tkv_checkpoint_is_due(struct tkv_store *store)
-{
-    const uint64_t used = atomic_load(&store->log_head) - atomic_load(&store->log_released);
-
-    return used > atomic_load(&store->log_capacity) / 2;
-}
-
-/* The leader of a group found the ring full and is the one who makes room: whoever is at work
- * on a checkpoint is waited for, and then there often is room already. */
-enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
-                                         struct tkv_error *err)
-{
-    struct tkv_store *store = context;
-    enum tkv_status status = TKV_OK;
-
-    tkv_mutex_lock(&store->upkeep);
-    if (!tkv_wal_has_room(&store->wal, extent))
-        status = tkv_checkpoint_locked(store, false, err);
-    if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
-        status = grow_log(store, extent, err);
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
-    if (status == TKV_OK)
-        note_capacity(store);
-    tkv_mutex_unlock(&store->upkeep);
-    return status;
 }

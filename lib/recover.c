@@ -320,7 +320,7 @@ static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
         .dir = store->dir,
         .always = store->options.durability == TKV_DURABILITY_ALWAYS,
         .size_max = store->options.wal_size_max,
-        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_checkpoint_make_room},
+        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_log_room_make},
         .seq_next = store->applied_seq_next,
         .ring_end = r->log_size / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE,
     };

@@ -176,14 +176,15 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
 enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err);
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
+
+/* ---- log_room.c: room in the log ------------------------------------------------- */
+
 /* The ring is half used: time for a checkpoint. */
-bool tkv_checkpoint_is_due(struct tkv_store *store);
+bool tkv_log_room_is_low(struct tkv_store *store);
 /* Checkpoint if one is due, and let a busy log grow. Takes `upkeep`. */
-enum tkv_status tkv_checkpoint_when_half_full(struct tkv_store *store,
-                                              struct tkv_error *err);
+enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err);
 /* The log's owner: there must be room for `extent` bytes. Takes `upkeep`. */
-enum tkv_status tkv_checkpoint_make_room(void *context, uint64_t extent,
-                                         struct tkv_error *err);
+enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err);
 
 /* ---- load.c: data files -> index ------------------------------------------------- */
 

@@ -51,7 +51,7 @@ static void checkpoint(struct tkv_store *store)
         tkv_mutex_unlock(&store->upkeep);
         return;
     }
-    (void)tkv_checkpoint_when_half_full(store, NULL);
+    (void)tkv_log_room_maintain(store, NULL);
 }
 
 static void sync_if_due(struct tkv_store *store)
@@ -173,7 +173,7 @@ static bool flusher_has_work(struct tkv_store *store)
 {
     return atomic_load_explicit(&store->unflushed, memory_order_relaxed) >=
                TKV_FLUSH_SIZE ||
-           tkv_checkpoint_is_due(store) ||
+           tkv_log_room_is_low(store) ||
            atomic_load_explicit(&store->flusher_sleeps, memory_order_relaxed);
 }
 

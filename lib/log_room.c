@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log_room.c - room in the log: when a checkpoint is due, and when the log grows instead.
+ *
+ * When something fails: growing is an improvement as long as a checkpoint makes room; without
+ * either, the writer that asked is refused. A failed sync poisons the store.
+ *
+ * Threads: any; all but tkv_log_room_is_low() take `upkeep`.
+ */
+#include "store.h"
+
+#include "bytes.h"
+
+static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
+                                struct tkv_error *err)
+{
+    struct tkv_wal_state state;
+    uint64_t end;
+
+    tkv_wal_state(&store->wal, &state);
+    end = state.end * 2;
+    while (end < state.end + extent + TKV_BLOCK_SIZE)
+        end *= 2;
+    if (end > store->wal.size_max)
+        end = store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    if (end <= state.end)
+        return TKV_OK;
+    return tkv_wal_grow(&store->wal, end, err);
+}
+
+static void note_capacity(struct tkv_store *store)
+{
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&store->wal, &state);
+    atomic_store(&store->log_capacity, state.capacity);
+}
+
+/* Two checkpoints within a second say that the log is small for this load. Growing it is an
+ * improvement only; a full disk may refuse. */
+static void grow_if_busy(struct tkv_store *store, uint64_t previous_us)
+{
+    enum tkv_status status;
+
+    if (tkv_store_now_us(store) - previous_us < 1000 * 1000) {
+        status = grow_log(store, 0, NULL);
+        if (status == TKV_IO)
+            tkv_store_poison(store, status);
+    }
+    note_capacity(store);
+}
+
+enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err)
+{
+    enum tkv_status status = TKV_OK;
+    uint64_t previous_us;
+
+    tkv_mutex_lock(&store->upkeep);
+    previous_us = store->checkpoint_us;
+    if (tkv_log_room_is_low(store)) {
+        status = tkv_checkpoint_locked(store, false, err);
+        if (status == TKV_OK)
+            grow_if_busy(store, previous_us);
+    }
+    tkv_mutex_unlock(&store->upkeep);
+    return status;
+}
+
+bool tkv_log_room_is_low(struct tkv_store *store)
+{
+    const uint64_t used = atomic_load(&store->log_head) - atomic_load(&store->log_released);
+
+    return used > atomic_load(&store->log_capacity) / 2;
+}
+
+/* The leader of a group found the ring full and is the one who makes room: whoever is at work
+ * on a checkpoint is waited for, and then there often is room already. */
+enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err)
+{
+    struct tkv_store *store = context;
+    enum tkv_status status = TKV_OK;
+
+    tkv_mutex_lock(&store->upkeep);
+    if (!tkv_wal_has_room(&store->wal, extent))
+        status = tkv_checkpoint_locked(store, false, err);
+    if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
+        status = grow_log(store, extent, err);
+    if (status == TKV_IO)
+        tkv_store_poison(store, status);
+    if (status == TKV_OK)
+        note_capacity(store);
+    tkv_mutex_unlock(&store->upkeep);
+    return status;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.h - key -> where its latest record lies, in memory. lib/index.c is the only file
- * that knows uthash.
+ * index.h - key -> where its latest record lies, in memory. Only lib/index*.c know
+ * uthash.
  *
  *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
  *   lock), bucket = low 32 bits. A key costs 72 bytes (8-byte place, the 56-byte uthash

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index_check.c - do the invariants of the index hold? Every bucket, list, heap and sum is
+ * gone through, one shard locked at a time.
+ */
+#include "index_table.h"
+
+/* A key's entry, wherever it is reached from. */
+static bool check_entry(const struct tkv_index *index, const struct shard *shard,
+                        struct entry *entry)
+{
+    const uint64_t hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
+    const struct expiry *expiry;
+
+    if (entry->hh.tbl != &shard->table || entry->hh.hashv != (uint32_t)hash ||
+        &index->shards[hash >> 56] != shard)
+        return false;
+    if (!entry_expires(entry))
+        return true;
+    expiry = expiry_of(entry);
+    return expiry->slot < shard->due_count && shard->due[expiry->slot].entry == entry &&
+           shard->due[expiry->slot].expires_at_ms == expiry->expires_at_ms &&
+           expiry->expires_at_ms != 0;
+}
+
+static bool check_bucket(const UT_hash_bucket *bucket, unsigned number, unsigned mask)
+{
+    const UT_hash_handle *before = NULL;
+    unsigned count = 0;
+
+    for (const UT_hash_handle *hh = bucket->hh_head; hh != NULL; hh = hh->hh_next) {
+        if (hh->hh_prev != before || (hh->hashv & mask) != number ||
+            (bucket->expand_mult & filter_bit(hh->hashv)) == 0)
+            return false;
+        before = hh;
+        count++;
+    }
+    return count == bucket->count && (count > 0 || bucket->expand_mult == 0);
+}
+
+static bool check_table(const struct shard *shard)
+{
+    const UT_hash_table *table = &shard->table;
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < table->num_buckets; i++) {
+        if (!check_bucket(&table->buckets[i], i, table->num_buckets - 1))
+            return false;
+        count += table->buckets[i].count;
+    }
+    return count == table->num_items && table->noexpand == 1 &&
+           table->num_buckets == 1u << table->log2_num_buckets &&
+           shard->buckets == table->buckets && shard->bucket_count == table->num_buckets;
+}
+
+static bool check_list(const struct tkv_index *index, struct shard *shard)
+{
+    struct entry *before = &shard->sentinel;
+    uint64_t count = 0, expiring = 0;
+
+    for (struct entry *entry = before->hh.next; entry != NULL; entry = entry->hh.next) {
+        if (entry->hh.prev != before || !check_entry(index, shard, entry))
+            return false;
+        before = entry;
+        count++;
+        expiring += entry_expires(entry);
+    }
+    return count == shard->table.num_items && expiring == shard->due_count &&
+           shard->table.tail == &before->hh && shard->sentinel.hh.prev == NULL;
+}
+
+static bool check_due(const struct shard *shard)
+{
+    for (uint32_t i = 1; i < shard->due_count; i++)
+        if (shard->due[i].expires_at_ms < shard->due[(i - 1) / 2].expires_at_ms)
+            return false;
+    return shard->earliest ==
+               (shard->due_count > 0 ? shard->due[0].expires_at_ms : UINT64_MAX) &&
+           shard->due_count + shard->due_reserved <= shard->due_capacity;
+}
+
+bool tkv_index_check(struct tkv_index *index)
+{
+    uint64_t count = 0;
+    size_t table_bytes = 0;
+    bool good = true;
+
+    for (unsigned i = 0; i < SHARD_COUNT && good; i++) {
+        struct shard *shard = &index->shards[i];
+
+        tkv_mutex_lock(&shard->lock);
+        good = check_table(shard) && check_due(shard) && check_list(index, shard);
+        count += shard->table.num_items;
+        table_bytes += buckets_size(shard) + shard->due_capacity * sizeof *shard->due;
+        tkv_mutex_unlock(&shard->lock);
+    }
+    tkv_mutex_lock(&index->arena_lock);
+    good = good && tkv_arena_bytes(index->arena) == index->arena_bytes;
+    tkv_mutex_unlock(&index->arena_lock);
+    return good && count == index->count && table_bytes == index->table_bytes;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index_table.c - the tables themselves: made, presized, resized, freed.
+ *
+ * When something fails: without memory a table stays as large as it is, which costs speed only.
+ *
+ * Threads: a table is resized with its shard's lock held.
+ */
+#include "index_table.h"
+
+#include "error.h"
+
+#include <stdlib.h>
+
+/* ---- Resizing -------------------------------------------------------------------- */
+
+static void publish_table(struct shard *shard) TKV_REQUIRES(shard->lock)
+{
+    atomic_store_explicit(&shard->buckets, shard->table.buckets, memory_order_relaxed);
+    atomic_store_explicit(&shard->bucket_count, shard->table.num_buckets,
+                          memory_order_relaxed);
+}
+
+static void relink(struct shard *shard, UT_hash_bucket *buckets, unsigned count)
+{
+    const UT_hash_bucket *old = shard->table.buckets;
+    const unsigned old_count = shard->table.num_buckets;
+
+    for (unsigned i = 0; i < old_count; i++) {
+        if (i + GROUP < old_count)
+            PREFETCH(old[i + GROUP].hh_head);
+        for (UT_hash_handle *hh = old[i].hh_head, *next; hh != NULL; hh = next) {
+            UT_hash_bucket *bucket = &buckets[hh->hashv & (count - 1)];
+
+            next = hh->hh_next;
+            hh->hh_prev = NULL;
+            hh->hh_next = bucket->hh_head;
+            if (bucket->hh_head != NULL)
+                bucket->hh_head->hh_prev = hh;
+            bucket->hh_head = hh;
+            bucket->count++;
+            bucket->expand_mult |= filter_bit(hh->hashv);
+        }
+    }
+}
+
+void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
+{
+    UT_hash_table *table = &shard->table;
+    const unsigned count = 1u << log2;
+    const size_t old_size = buckets_size(shard);
+    UT_hash_bucket *buckets = shard->first;
+
+    if (log2 > FIRST_LOG2)
+        buckets = calloc(count, sizeof *buckets);
+    else
+        memset(shard->first, 0, sizeof shard->first);
+    if (buckets == NULL)
+        return;
+    relink(shard, buckets, count);
+    if (table->buckets != shard->first)
+        free(table->buckets);
+    table->buckets = buckets;
+    table->num_buckets = count;
+    table->log2_num_buckets = log2;
+    publish_table(shard);
+    atomic_fetch_add_explicit(&index->table_bytes, buckets_size(shard) - old_size,
+                              memory_order_relaxed);
+}
+
+/* ---- The index as a whole -------------------------------------------------------- */
+
+/* Spins a little before it sleeps: locks are held for about 100 ns. */
+static void init_lock(struct tkv_mutex *mutex)
+{
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    pthread_mutexattr_t attributes;
+
+    if (pthread_mutexattr_init(&attributes) == 0) {
+        (void)pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+        (void)pthread_mutex_init(&mutex->handle, &attributes);
+        (void)pthread_mutexattr_destroy(&attributes);
+        return;
+    }
+#endif
+    tkv_mutex_init(mutex);
+}
+
+static void init_shard(struct shard *shard) TKV_NO_ANALYSIS
+{
+    init_lock(&shard->lock);
+    shard->table.buckets = shard->first;
+    shard->table.num_buckets = FIRST_BUCKETS;
+    shard->table.log2_num_buckets = FIRST_LOG2;
+    shard->table.tail = &shard->sentinel.hh;
+    shard->table.hho = offsetof(struct entry, hh);
+    shard->table.signature = HASH_SIGNATURE;
+    shard->table.noexpand = 1;
+    shard->sentinel.hh.tbl = &shard->table;
+    shard->floor_log2 = FIRST_LOG2;
+    atomic_init(&shard->earliest, UINT64_MAX);
+    publish_table(shard);
+}
+
+enum tkv_status tkv_index_new(uint64_t seed, uint64_t expected_keys,
+                              struct tkv_index **ret_index, struct tkv_error *err)
+{
+    struct tkv_index *index = aligned_alloc(_Alignof(struct tkv_index), sizeof *index);
+    struct tkv_arena *arena = tkv_arena_new();
+
+    if (index == NULL || arena == NULL) {
+        tkv_arena_free(arena);
+        free(index);
+        return tkv_fail_memory(err, sizeof *index, "an empty index");
+    }
+    memset(index, 0, sizeof *index);
+    index->seed = seed;
+    init_lock(&index->arena_lock);
+    index->arena = arena;
+    atomic_init(&index->arena_bytes, tkv_arena_bytes(arena));
+    for (unsigned i = 0; i < SHARD_COUNT; i++)
+        init_shard(&index->shards[i]);
+    tkv_index_presize(index, expected_keys);
+    *ret_index = index;
+    return TKV_OK;
+}
+
+void tkv_index_free(struct tkv_index *index)
+{
+    if (index == NULL)
+        return;
+    for (unsigned i = 0; i < SHARD_COUNT; i++) {
+        struct shard *shard = &index->shards[i];
+
+        if (shard->table.buckets != shard->first)
+            free(shard->table.buckets);
+        free(shard->due);
+        tkv_mutex_destroy(&shard->lock);
+    }
+    tkv_arena_free(index->arena);
+    tkv_mutex_destroy(&index->arena_lock);
+    free(index);
+}
+
+void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys)
+{
+    /* Shards do not fill evenly: 3 % of room, so that most never grow. */
+    const uint64_t expected =
+        expected_keys / SHARD_COUNT + expected_keys / SHARD_COUNT / 32;
+    unsigned log2 = FIRST_LOG2;
+
+    while (log2 < LOG2_MAX && expected > UINT64_C(2) << log2)
+        log2++;
+    for (unsigned i = 0; i < SHARD_COUNT && log2 > FIRST_LOG2; i++) {
+        struct shard *shard = &index->shards[i];
+
+        tkv_mutex_lock(&shard->lock);
+        if (shard->table.log2_num_buckets < log2)
+            tkv_index_resize(index, shard, log2);
+        if (shard->table.num_items <= shard->table.num_buckets / 2)
+            shard->floor_log2 = log2;
+        tkv_mutex_unlock(&shard->lock);
+    }
+}

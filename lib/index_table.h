@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index_table.h - 256 tables of uthash, one for each value of the top byte of the hash. It is
+ * private to lib/index*.c, hence the short names.
+ *
+ *     shard -> bucket (16 bytes) -> entry (72 bytes and the key)
+ *
+ *     0       8              64     68        72 or 88
+ *     +-------+--------------+------+---------+- - - - - - - - - - - - - - - -+-----+
+ *     | place | uthash's hh  | size | seq_low | expires_at_ms:u64 slot:u32 -  | key |
+ *     +-------+--------------+------+---------+- - - - - - - - - - - - - - - -+-----+
+ *                                              (only if place has EXPIRES)
+ *
+ * A lookup of a random key is a chain of cache misses, and nothing else counts. So the key
+ * lies right behind the node, where it can be prefetched before the node has arrived, and a
+ * bucket knows most absent keys by itself (see filter_bit()).
+ *
+ * What is left of uthash is its structures and its find, add and delete. It never allocates:
+ *
+ *   - Every shard has a sentinel as the first element of uthash's list of all elements, in
+ *     no bucket and in no count. So a shard's table exists from the start, is part of the
+ *     shard, and no deletion frees it.
+ *   - noexpand is set from the start. Tables are resized here, by explicit rules: double
+ *     above a load of 2, halve below 1/8. Failing to resize only costs speed.
+ *
+ * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
+ * two shards' locks.
+ *
+ * Failing to get memory for an entry or a heap is told when it is reserved, never later.
+ */
+#ifndef TKV_INDEX_TABLE_H
+#define TKV_INDEX_TABLE_H
+
+#include "index.h"
+
+#include "arena.h"
+#include "lock.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* In line, because for short keys memcmp() is mostly its call; and an empty key may be NULL. */
+static inline bool keys_differ(const void *left, const void *right, size_t size)
+{
+    const uint8_t *a = left, *b = right;
+    uint64_t x, y;
+
+    if (size < sizeof x)
+        return size > 0 && memcmp(a, b, size) != 0;
+    for (size_t i = 0; i < size - sizeof x; i += sizeof x) {
+        memcpy(&x, a + i, sizeof x);
+        memcpy(&y, b + i, sizeof y);
+        if (x != y)
+            return true;
+    }
+    memcpy(&x, a + size - sizeof x, sizeof x);
+    memcpy(&y, b + size - sizeof y, sizeof y);
+    return x != y;
+}
+
+/* Both are only in branches of uthash that are never taken, see above. */
+#define uthash_malloc(size)     NULL
+#define uthash_free(from, size) ((void)0)
+#define HASH_NONFATAL_OOM       1
+#define HASH_KEYCMP(a, b, size) keys_differ(a, b, size)
+#include <uthash.h>
+
+#if defined(__GNUC__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
+#define SHARD_COUNT   256u
+#define LINE          64u
+#define GROUP         16u /* lookups whose cache misses overlap */
+#define FIRST_LOG2    2u
+#define FIRST_BUCKETS (1u << FIRST_LOG2)
+#define LOG2_MAX      28u
+
+/* Followed by a struct expiry if `place` has TKV_PLACE_EXPIRES, and by the key. */
+struct entry {
+    uint64_t place;
+    UT_hash_handle hh;
+    uint32_t size;
+    uint32_t seq_low;
+};
+
+struct expiry {
+    uint64_t expires_at_ms;
+    uint32_t slot; /* in shard->due */
+    uint32_t unused;
+};
+
+static_assert(offsetof(struct entry, size) == LINE, "a node is as long as a cache line");
+static_assert(sizeof(struct entry) + 16 == 88, "with a 16-byte key, without buckets");
+
+/* Of a binary heap with the earliest expiry at slot 0; children of i are 2i+1 and 2i+2. */
+struct due {
+    uint64_t expires_at_ms;
+    struct entry *entry;
+};
+
+struct shard {
+    _Alignas(LINE) struct tkv_mutex lock;
+    /* Copies of the table's fields for those who prefetch without the lock. */
+    _Atomic(UT_hash_bucket *) buckets;
+    atomic_uint bucket_count;
+    atomic_uint_least64_t earliest; /* expiry in the shard; UINT64_MAX: none expires */
+
+    _Alignas(LINE) UT_hash_table table TKV_GUARDED_BY(lock);
+    _Alignas(LINE) struct entry sentinel TKV_GUARDED_BY(lock);
+    UT_hash_bucket first[FIRST_BUCKETS]; /* the buckets of a small table */
+    struct due *due TKV_GUARDED_BY(lock);
+    uint32_t due_count, due_capacity, due_reserved; /* count + reserved <= capacity */
+    uint32_t floor_log2; /* not halved below: presized, and not yet filled */
+};
+
+struct tkv_index {
+    uint64_t seed;
+    atomic_size_t table_bytes; /* of buckets and heaps outside of shards */
+
+    _Alignas(LINE) struct tkv_mutex arena_lock;
+    struct tkv_arena *arena TKV_GUARDED_BY(arena_lock);
+    atomic_size_t arena_bytes;   /* written under arena_lock */
+    atomic_uint_least64_t count; /* written under arena_lock */
+
+    struct shard shards[SHARD_COUNT];
+};
+
+/* ---- Entries and buckets --------------------------------------------------------- */
+
+static inline bool entry_expires(const struct entry *entry)
+{
+    return (entry->place & TKV_PLACE_EXPIRES) != 0;
+}
+
+static inline struct expiry *expiry_of(const struct entry *entry)
+{
+    return (struct expiry *)(uintptr_t)(entry + 1);
+}
+
+static inline uint64_t without_expires(uint64_t place)
+{
+    return place & ~(uint64_t)TKV_PLACE_EXPIRES;
+}
+
+static inline struct tkv_location location_of(const struct entry *entry)
+{
+    return (struct tkv_location){
+        .place = without_expires(entry->place),
+        .size = entry->size,
+        .seq_low = entry->seq_low,
+        .expires_at_ms = entry_expires(entry) ? expiry_of(entry)->expires_at_ms : 0,
+    };
+}
+
+static inline size_t buckets_size(const struct shard *shard)
+{
+    if (shard->table.buckets == shard->first)
+        return 0;
+    return shard->table.num_buckets * sizeof(UT_hash_bucket);
+}
+
+/*
+ * Nobody else uses expand_mult, which is for expanding by uthash's rule: here it is a filter
+ * of a bucket's keys, a bit for each. Most lookups of absent keys end at the bucket. Bits of
+ * deleted keys stay until they mislead a lookup, which has then read the chain anyway, or
+ * until the bucket is empty: a bucket with a bit has an entry.
+ */
+static inline uint32_t filter_bit(uint32_t hashv)
+{
+    return UINT32_C(1) << (hashv >> 27);
+}
+
+/* ---- index.c --------------------------------------------------------------------- */
+
+/* Take an entry out of the shard and give its memory back. */
+void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
+                            struct entry *entry) TKV_REQUIRES(shard->lock);
+
+/* ---- index_table.c --------------------------------------------------------------- */
+
+/* Make it a table of 2^log2 buckets. Does nothing when there is no memory. */
+void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
+    TKV_REQUIRES(shard->lock);
+
+/* ---- index_expiry.c: the heap of entries that expire ----------------------------- */
+
+/* Make sure that one later tkv_index_due_add() has room; false when there is no memory. Takes
+ * the shard's lock. */
+bool tkv_index_due_reserve(struct tkv_index *index, struct shard *shard);
+void tkv_index_due_unreserve(struct tkv_index *index, struct shard *shard)
+    TKV_REQUIRES(shard->lock);
+/* Uses up a reservation. */
+void tkv_index_due_add(struct shard *shard, struct entry *entry, uint64_t expires_at_ms)
+    TKV_REQUIRES(shard->lock);
+void tkv_index_due_move(struct shard *shard, struct entry *entry, uint64_t expires_at_ms)
+    TKV_REQUIRES(shard->lock);
+void tkv_index_due_remove(struct tkv_index *index, struct shard *shard, struct entry *entry)
+    TKV_REQUIRES(shard->lock);
+
+#endif

@@ -26,7 +26,7 @@ static const uint8_t *bytes_of(const struct tkv_walk *walk)
     return walk->buffer + (walk->offset - walk->buffer_offset);
 }
 
-/* ---- What becomes of one record ---------------------------------------------------------------- */
+/* ---- What becomes of one record -------------------------------------------------- */
 
 static enum tkv_status keep(struct tkv_copy_job *job, const struct tkv_walk *walk,
                             uint64_t hash, uint64_t from, struct tkv_error *err)
@@ -101,7 +101,7 @@ static enum tkv_status copy_delete(struct tkv_copy_job *job, const struct tkv_wa
                               (uint32_t)walk->size, err);
 }
 
-/* ---- The whole file ------------------------------------------------------------------------------- */
+/* ---- The whole file -------------------------------------------------------------- */
 
 enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
 {

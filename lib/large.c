@@ -30,7 +30,7 @@
 #define CHUNKS_AT  TKV_BLOCK_SIZE
 #define CHUNKS_MAX (TKV_VALUE_SIZE_MAX / CHUNK_SIZE)
 
-/* ---- The reference --------------------------------------------------------------------------- */
+/* ---- The reference --------------------------------------------------------------- */
 
 static void encode_reference(const struct tkv_large_reference *reference,
                              uint8_t out[TKV_LARGE_REFERENCE_SIZE])
@@ -69,7 +69,7 @@ uint64_t tkv_large_file_size(const struct tkv_large_reference *r)
     return CHUNKS_AT + r->stored_size + (uint64_t)r->chunk_count * ENTRY_SIZE;
 }
 
-/* ---- Writing ----------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------- */
 
 struct writer {
     struct tkv_store *store;
@@ -267,7 +267,7 @@ void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
     tkv_mutex_unlock(&store->upkeep);
 }
 
-/* ---- Accounts ------------------------------------------------------------------------------------ */
+/* ---- Accounts -------------------------------------------------------------------- */
 
 void tkv_large_referenced(struct tkv_store *store,
                           const struct tkv_large_reference *reference)
@@ -289,7 +289,7 @@ void tkv_large_unreferenced(struct tkv_store *store,
     tkv_usage_dead(&store->totals, atomic_load(&file->size));
 }
 
-/* ---- Reading -------------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------- */
 
 struct reader {
     struct tkv_datafile *file;

@@ -15,7 +15,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* ---- The record ------------------------------------------------------------------------- */
+/* ---- The record ------------------------------------------------------------------ */
 
 static enum tkv_status fail_damaged(const struct tkv_datafile *file, uint64_t offset,
                                     uint64_t seq, const char *what, struct tkv_error *err)
@@ -81,7 +81,7 @@ enum tkv_status tkv_read_record(struct tkv_store *store,
     return TKV_OK;
 }
 
-/* ---- The value ---------------------------------------------------------------------------- */
+/* ---- The value ------------------------------------------------------------------- */
 
 static enum tkv_status value_size(const struct tkv_found *found, size_t *ret_size,
                                   struct tkv_large_reference *ret_reference,
@@ -136,7 +136,7 @@ static enum tkv_status copy_value(struct tkv_store *store, const struct tkv_foun
     return TKV_OK;
 }
 
-/* ---- Looking up --------------------------------------------------------------------------- */
+/* ---- Looking up ------------------------------------------------------------------ */
 
 static bool has_expired(struct tkv_store *store, const struct tkv_location *location)
 {
@@ -179,7 +179,7 @@ static enum tkv_status check_key(struct tkv_slice key, struct tkv_error *err)
     return TKV_OK;
 }
 
-/* ---- tkv_get ------------------------------------------------------------------------------- */
+/* ---- tkv_get --------------------------------------------------------------------- */
 
 static enum tkv_status get_here(struct tkv_store *store, const struct tkv_found *found,
                                 void *buffer, size_t buffer_size, size_t *ret_size,
@@ -227,7 +227,7 @@ enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buf
     return status;
 }
 
-/* ---- tkv_get_copy --------------------------------------------------------------------------- */
+/* ---- tkv_get_copy ---------------------------------------------------------------- */
 
 static enum tkv_status copy_here(struct tkv_store *store, const struct tkv_found *found,
                                  void **ret_value, size_t *ret_size, struct tkv_error *err)
@@ -283,7 +283,7 @@ void tkv_free(void *value)
     free(value);
 }
 
-/* ---- Pins ------------------------------------------------------------------------------------ */
+/* ---- Pins ------------------------------------------------------------------------ */
 
 /* holds[0]: a referenced data file, holds[1]: memory of its own. Either may be NULL. */
 static enum tkv_status pin_here(struct tkv_store *store, const struct tkv_found *found,
@@ -350,7 +350,7 @@ void tkv_unpin(struct tkv_pin *pin)
     memset(pin, 0, sizeof *pin);
 }
 
-/* ---- tkv_multi_get ---------------------------------------------------------------------------- */
+/* ---- tkv_multi_get --------------------------------------------------------------- */
 
 #define GROUP_COUNT 16
 
@@ -411,7 +411,7 @@ enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *k
     return first;
 }
 
-/* ---- tkv_exists ------------------------------------------------------------------------------ */
+/* ---- tkv_exists ------------------------------------------------------------------ */
 
 enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
                            struct tkv_error *err)

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- Small things that everybody needs ------------------------------------------------------ */
+/* ---- Small things that everybody needs ------------------------------------------- */
 
 enum tkv_status tkv_store_check(struct tkv_store *store, struct tkv_error *err)
 {
@@ -68,7 +68,7 @@ void tkv_store_poison(struct tkv_store *store, enum tkv_status status)
         tkv_wal_poison(&store->wal, status);
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------- */
 
 static enum tkv_status check_clocks(struct tkv_store *store, struct tkv_error *err)
 {
@@ -262,7 +262,7 @@ enum tkv_status tkv_open(const char *directory, const struct tkv_options *option
     return tkv_open_on(tkv_os_posix(), directory, options, ret_store, ret_report, err);
 }
 
-/* ---- Closing ------------------------------------------------------------------------------------- */
+/* ---- Closing --------------------------------------------------------------------- */
 
 /* A hint for the file that is still growing makes the next opening read nothing in full. */
 static void write_last_hints(struct tkv_store *store)

@@ -44,7 +44,7 @@ static void judge(struct verify *v, enum tkv_status status, const struct tkv_err
         v->failure = status;
 }
 
-/* ---- Files ------------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------- */
 
 static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t counted)
 {
@@ -105,7 +105,7 @@ static void verify_files(struct verify *v)
     }
 }
 
-/* ---- Keys ----------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------ */
 
 static void verify_keys(struct verify *v, struct tkv_error *err)
 {

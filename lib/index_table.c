@@ -70,25 +70,9 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
 
 /* ---- The index as a whole -------------------------------------------------------- */
 
-/* Spins a little before it sleeps: locks are held for about 100 ns. */
-static void init_lock(struct tkv_mutex *mutex)
-{
-#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
-    pthread_mutexattr_t attributes;
-
-    if (pthread_mutexattr_init(&attributes) == 0) {
-        (void)pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
-        (void)pthread_mutex_init(&mutex->handle, &attributes);
-        (void)pthread_mutexattr_destroy(&attributes);
-        return;
-    }
-#endif
-    tkv_mutex_init(mutex);
-}
-
 static void init_shard(struct shard *shard) TKV_NO_ANALYSIS
 {
-    init_lock(&shard->lock);
+    tkv_mutex_init(&shard->lock);
     shard->table.buckets = shard->first;
     shard->table.num_buckets = FIRST_BUCKETS;
     shard->table.log2_num_buckets = FIRST_LOG2;
@@ -115,7 +99,7 @@ enum tkv_status tkv_index_new(uint64_t seed, uint64_t expected_keys,
     }
     memset(index, 0, sizeof *index);
     index->seed = seed;
-    init_lock(&index->arena_lock);
+    tkv_mutex_init(&index->arena_lock);
     index->arena = arena;
     atomic_init(&index->arena_bytes, tkv_arena_bytes(arena));
     for (unsigned i = 0; i < SHARD_COUNT; i++)

@@ -48,8 +48,7 @@ static enum tkv_status note_from_hint(struct judge *judge, struct tkv_datafile *
     return TKV_OK;
 }
 
-static enum tkv_status note_from_records(struct judge *judge, struct tkv_datafile *file,
-                                         struct tkv_error *err)
+static enum tkv_status note_from_records(struct judge *judge, struct tkv_datafile *file)
 {
     struct tkv_walk walk;
     enum tkv_status status;
@@ -60,8 +59,6 @@ static enum tkv_status note_from_records(struct judge *judge, struct tkv_datafil
             note_older(judge, file, walk.record.key, walk.record.seq);
     }
     status = walk.status;
-    if (status != TKV_OK && err != NULL)
-        *err = walk.error;
     tkv_walk_end(&walk);
     return status;
 }
@@ -73,10 +70,8 @@ static void need_all(struct tkv_tombstones *tombstones)
     tombstones->undecided = 0;
 }
 
-enum tkv_status tkv_judge_tombstones(struct tkv_store *store,
-                                     const struct tkv_datafile *source,
-                                     struct tkv_tombstones *tombstones,
-                                     uint64_t *ret_pinned_by, struct tkv_error *err)
+uint64_t tkv_judge_tombstones(struct tkv_store *store, const struct tkv_datafile *source,
+                              struct tkv_tombstones *tombstones)
 {
     struct judge judge = {.store = store, .tombstones = tombstones};
     const uint32_t used = atomic_load(&store->slots_used);
@@ -89,11 +84,10 @@ enum tkv_status tkv_judge_tombstones(struct tkv_store *store,
             continue;
         if (note_from_hint(&judge, file) == TKV_OK)
             continue;
-        if (note_from_records(&judge, file, err) != TKV_OK) {
+        if (note_from_records(&judge, file) != TKV_OK) {
             need_all(tombstones); /* what cannot be read may hold anything */
             judge.pinned_by = file->number;
         }
     }
-    *ret_pinned_by = judge.pinned_by;
-    return TKV_OK;
+    return judge.pinned_by;
 }

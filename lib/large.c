@@ -257,6 +257,7 @@ void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
      * same: then the store is poisoned, and the file stays for the next recovery to judge. */
     if (atomic_load(&store->poisoned) != TKV_OK)
         return;
+    tkv_mutex_lock(&store->compact); /* which looks at files without holding them */
     tkv_mutex_lock(&store->upkeep);
     tkv_usage_dead(&file->usage, atomic_load(&file->size));
     tkv_usage_dead(&store->totals, atomic_load(&file->size));
@@ -265,6 +266,7 @@ void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
         tkv_files_remove(store, file);
     }
     tkv_mutex_unlock(&store->upkeep);
+    tkv_mutex_unlock(&store->compact);
 }
 
 /* ---- Accounts -------------------------------------------------------------------- */

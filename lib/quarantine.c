@@ -53,10 +53,11 @@ enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
     if (status == TKV_OK) {
         const int length = snprintf(
             note, sizeof note,
-            "cut from %s: offset %llu, %llu bytes, log position %llu\nreason: %s\n",
+            "cut from %s: offset %llu, %llu bytes, log position %llu; %zu are kept\n"
+            "reason: %s\n",
             TKV_WAL_NAME, (unsigned long long)replay->cut_offset,
             (unsigned long long)replay->cut_size, (unsigned long long)replay->position,
-            replay->cut_reason);
+            size, replay->cut_reason);
         snprintf(name, sizeof name, "wal-%020llu.txt",
                  (unsigned long long)replay->position);
         status = write_evidence(store, dir, name, note, (size_t)length, err);

@@ -208,11 +208,12 @@ static enum tkv_status gather(struct job *job, struct tkv_error *err)
 {
     enum tkv_status status = tkv_copy_run(&job->copy, err);
 
-    if (status == TKV_OK && job->copy.tombstones.count > 0)
-        status = tkv_judge_tombstones(job->store, job->copy.source, &job->copy.tombstones,
-                                      &job->pinned_by, err);
-    if (status == TKV_OK)
-        status = tkv_copy_tombstones(&job->copy, err);
+    if (status != TKV_OK)
+        return status;
+    if (job->copy.tombstones.count > 0)
+        job->pinned_by =
+            tkv_judge_tombstones(job->store, job->copy.source, &job->copy.tombstones);
+    status = tkv_copy_tombstones(&job->copy, err);
     if (status == TKV_OK && !tkv_copy_balances(&job->copy))
         status =
             tkv_fail_corrupt(err, job->copy.source->name, 0, 0,

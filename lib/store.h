@@ -71,10 +71,11 @@ struct tkv_store {
     uint32_t slot_hint;
 
     struct tkv_mutex compact;
+    /* Guarded by compact. */
+    struct tkv_datafile *output; /* receives the compactor's survivors; or NULL */
+
     struct tkv_mutex upkeep;
     /* Guarded by upkeep. */
-    struct tkv_datafile *output;      /* receives the compactor's survivors, and is
-                                             appended to with `compact` held; or NULL */
     struct tkv_checkpoint checkpoint; /* the last durable one */
     struct tkv_ring_place checkpoint_place;
     uint64_t manifest_epoch;
@@ -300,12 +301,10 @@ void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
 
 /* ---- judge.c: which deletes are still needed ------------------------------------- */
 
-/* Decide for all of a file's deletes; *ret_pinned_by is a file that some of them hide records
- * of, or 0. With `compact` held. */
-enum tkv_status tkv_judge_tombstones(struct tkv_store *store,
-                                     const struct tkv_datafile *source,
-                                     struct tkv_tombstones *tombstones,
-                                     uint64_t *ret_pinned_by, struct tkv_error *err);
+/* Decide for all of a file's deletes. Returns the number of a file that some of them hide
+ * records of, or 0. With `compact` held. */
+uint64_t tkv_judge_tombstones(struct tkv_store *store, const struct tkv_datafile *source,
+                              struct tkv_tombstones *tombstones);
 
 /* ---- reclaim.c: one step of the compactor ---------------------------------------- */
 

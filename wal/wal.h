@@ -19,7 +19,8 @@
  *     commit fails, and nothing is ever synced again.
  *
  * Threads: all functions may be called from any thread. Locks: `lock` is held for copying
- * bytes and, in the relaxed modes, while the owner applies; never during I/O.
+ * bytes and, in the relaxed modes, while the owner prepares and applies; never during I/O,
+ * except for the one write of a relaxed commit where the log could not be mapped.
  */
 #ifndef TKV_WAL_H
 #define TKV_WAL_H

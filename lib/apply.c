@@ -22,7 +22,8 @@ enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
     struct tkv_datafile *file;
     enum tkv_status status;
 
-    need += store->prepared;
+    if (need < store->prepared)
+        need = store->prepared;
     if (capacity < need + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE)
         capacity = need + TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE;
     status = tkv_datafile_new(store->os, store->uuid, store->next_number,
@@ -51,12 +52,11 @@ enum tkv_status tkv_apply_prepare(void *context, size_t payload_size, struct tkv
 
     tkv_mutex_lock(&store->apply);
     /* A checkpoint may pad the file to a block boundary before the group is applied. */
-    if (tkv_datafile_room(store->active) <
-            store->prepared + payload_size + TKV_BLOCK_SIZE ||
+    if (tkv_datafile_room(store->active) < payload_size + TKV_BLOCK_SIZE ||
         spans_too_far(store, store->active))
         status = tkv_apply_rotate(store, payload_size, err);
     if (status == TKV_OK)
-        store->prepared += payload_size;
+        store->prepared = payload_size;
     tkv_mutex_unlock(&store->apply);
     return status;
 }
@@ -136,12 +136,12 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
     tkv_usage_add(&store->disk_bytes, group->payload_size);
     for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next)
         apply_write(store, group, w, offset);
-    store->prepared -= group->payload_size;
+    store->prepared = 0;
     store->applied_end = group->end;
     store->applied_seq_next = group->seq_next;
     store->applied_chain = group->chain;
     tkv_usage_add(&store->unflushed, group->payload_size);
     atomic_store_explicit(&store->log_head, group->end.position, memory_order_relaxed);
-    atomic_store_explicit(&store->seq_last, group->seq_next - 1, memory_order_relaxed);
+    atomic_store(&store->seq_last, group->seq_next - 1); /* before flusher_sleeps is read */
     tkv_mutex_unlock(&store->apply);
 }

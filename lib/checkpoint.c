@@ -14,6 +14,7 @@
  * When something fails:
  *   - No room on the disk: the old checkpoint stands, the log keeps its bytes, and writes go
  *     on while the ring has room. It is tried again later.
+ *   - No descriptor left, a write that failed: likewise; it is tried again later.
  *   - A failed sync, or a manifest that may or may not have been replaced: poison.
  */
 #include "store.h"
@@ -38,9 +39,15 @@ static enum tkv_status note_failure(struct tkv_store *store, enum tkv_status sta
         if (!atomic_exchange(&store->disk_full, true))
             tkv_store_emit(
                 store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = status});
-    } else if (status != TKV_OK && status != TKV_NO_MEMORY) {
-        tkv_store_poison(store, status);
     }
+    return status;
+}
+
+/* A sync that failed leaves nobody knowing what is on disk. */
+static enum tkv_status note_sync(struct tkv_store *store, enum tkv_status status)
+{
+    if (status != TKV_OK)
+        tkv_store_poison(store, status);
     return status;
 }
 
@@ -51,11 +58,16 @@ static bool has_space(struct tkv_store *store)
     struct tkv_os_fs_info info;
     uint64_t reserve = tkv_files_capacity(store);
 
-    if (store->os->fs_info(store->os, store->dir, &info) < 0)
-        return true; /* then a write will tell */
+    if (store->os->fs_info(store->os, store->dir, &info) < 0) {
+        atomic_store(&store->space_left, UINT64_MAX); /* then a write will tell */
+        return true;
+    }
     if (reserve > info.total_bytes / 8)
         reserve = info.total_bytes / 8;
-    return info.free_bytes >= reserve + atomic_load(&store->unflushed);
+    reserve += TKV_FLUSH_SIZE; /* a remainder that was not worth writing */
+    atomic_store(&store->space_left,
+                 info.free_bytes > reserve ? info.free_bytes - reserve : 0);
+    return atomic_load(&store->unflushed) < atomic_load(&store->space_left);
 }
 
 static void note_space(struct tkv_store *store)
@@ -166,7 +178,7 @@ static enum tkv_status sync_target(struct tkv_store *store, const struct target 
     if (status != TKV_OK)
         return status;
     tkv_usage_add(&store->counters.data_syncs, 1);
-    return tkv_datafile_sync(target->file, err);
+    return note_sync(store, tkv_datafile_sync(target->file, err));
 }
 
 static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error *err)
@@ -179,7 +191,7 @@ static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error 
     tkv_usage_add(&store->counters.data_syncs, 1);
     if (result < 0) {
         (void)tkv_fail_os(err, result, "", "sync the store's directory");
-        return TKV_IO;
+        return note_sync(store, TKV_IO);
     }
     store->dir_changed = false;
     return TKV_OK;
@@ -217,8 +229,12 @@ static enum tkv_status list_files(struct tkv_store *store, struct tkv_manifest *
     for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+        if (file == NULL)
             continue;
+        file->is_being_listed = false;
+        if (file->durable == 0 || atomic_load(&file->condemned))
+            continue;
+        file->is_being_listed = true;
         manifest->files[manifest->file_count++] = (struct tkv_manifest_file){
             .number = file->number,
             .durable_size = file->durable,
@@ -238,7 +254,7 @@ static void note_listed(struct tkv_store *store)
     for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+        if (file == NULL || !file->is_being_listed)
             continue;
         file->listed = true;
         file->listed_size = file->durable;
@@ -254,15 +270,19 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
     bool unknown = false;
 
     memcpy(manifest.uuid, store->uuid, sizeof manifest.uuid);
-    tkv_mutex_lock(&store->apply);
-    manifest.next_number = store->next_number;
-    tkv_mutex_unlock(&store->apply);
     /* A manifest must not be durable before the names in it are. */
     status = sync_directory(store, err);
     if (status == TKV_OK)
         status = list_files(store, &manifest, err);
     if (status != TKV_OK)
         return status;
+    /* A log whose header is older than this is not the log that belongs to this manifest. */
+    manifest.checkpoint.generation = store->header_generation;
+    /* Files of large values may enter the table at any time: only now is every number that
+     * the list can hold below this one. */
+    tkv_mutex_lock(&store->apply);
+    manifest.next_number = store->next_number;
+    tkv_mutex_unlock(&store->apply);
     status = tkv_manifest_write(store->os, store->dir, &manifest, &unknown, err);
     tkv_usage_add(&store->counters.data_syncs, 2);
     tkv_manifest_release(&manifest);
@@ -281,28 +301,33 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
 
 /* ---- 5: log header --------------------------------------------------------------- */
 
-/* Every file that is not as the manifest says. False: one that the manifest does not know, or
- * more than a header has room for. */
+/* Every file that is not as the manifest says. False when there is one that the manifest does
+ * not know, or more than a header has room for. */
 static bool fill_header(struct tkv_store *store, struct tkv_wal_header *header)
 {
     const uint32_t used = atomic_load(&store->slots_used);
+    bool complete = true;
 
     for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
         if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
             continue;
-        if (!file->listed)
-            return false;
+        if (!file->listed) {
+            complete = false;
+            continue;
+        }
         if (file->listed_size == file->durable &&
             file->listed_sealed == file->durable_sealed)
             continue;
-        if (header->file_count == TKV_WAL_HEADER_FILES_MAX)
-            return false;
+        if (header->file_count == TKV_WAL_HEADER_FILES_MAX) {
+            complete = false;
+            continue;
+        }
         header->files[header->file_count++] =
             (struct tkv_wal_header_file){file->number, file->durable, file->durable_sealed};
     }
-    return true;
+    return complete;
 }
 
 static enum tkv_status write_header(struct tkv_store *store, bool clean,
@@ -324,11 +349,13 @@ static enum tkv_status write_header(struct tkv_store *store, bool clean,
     header.manifest_epoch = store->manifest_epoch;
     header.clean = clean;
     status = tkv_wal_write_header(&store->wal, &header, err);
-    if (status == TKV_OK)
-        store->marked = header.durable_mark;
-    else
+    if (status != TKV_OK) {
         tkv_store_poison(store, status);
-    return status;
+        return status;
+    }
+    store->marked = header.durable_mark;
+    store->header_generation = header.checkpoint.generation;
+    return TKV_OK;
 }
 
 /* A generation that was not written is used again: the next one would go over the newest. */
@@ -350,6 +377,11 @@ enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_erro
     if (status != TKV_OK)
         return note_failure(store, status);
     /* With a header that names it, an older manifest put in its place is told apart. */
+    return note_failure(store, write_next_header(store, err));
+}
+
+enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err)
+{
     return note_failure(store, write_next_header(store, err));
 }
 

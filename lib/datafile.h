@@ -64,6 +64,7 @@ struct tkv_datafile {
     _Atomic uint64_t written;
     uint64_t durable;     /* as of the last checkpoint ... */
     bool durable_sealed;  /* ... and whether it was sealed then */
+    bool is_being_listed; /* in a manifest that is being written */
     bool listed;          /* the manifest has it ... */
     bool listed_sealed;   /* ... as sealed, ... */
     uint64_t listed_size; /* ... with this durable size */

@@ -84,10 +84,15 @@ enum tkv_status tkv_draft_add(struct tkv_draft *draft, const struct tkv_record *
 
 /* ---- Encoding with the store's options ------------------------------------------- */
 
+#define COMMIT_SIZE_MAX \
+    (1024u * 1024 * 1024) /* sizes in a group's header are 32 bits wide */
+
 /* The most that one commit may bring to the log. */
 static uint64_t commit_size_max(const struct tkv_store *store)
 {
-    return store->options.wal_size_max / 4;
+    const uint64_t quarter = store->options.wal_size_max / 4;
+
+    return quarter < COMMIT_SIZE_MAX ? quarter : COMMIT_SIZE_MAX;
 }
 
 bool tkv_draft_is_large(const struct tkv_store *store, size_t record_size)
@@ -147,6 +152,11 @@ enum tkv_status tkv_draft_put(struct tkv_store *store, struct tkv_draft *draft,
                                       .key = key,
                                       .value = value};
 
+    if (key.size + TKV_LARGE_REFERENCE_SIZE + 64 > commit_size_max(store))
+        return tkv_fail(err, TKV_TOO_BIG,
+                        "a key of %zu bytes; with this wal_size_max at most %llu", key.size,
+                        (unsigned long long)commit_size_max(store) -
+                            TKV_LARGE_REFERENCE_SIZE - 64);
     if (tkv_draft_is_large(store, tkv_record_size(&record)))
         return add_large(store, draft, record, err);
     if (options->compress_level > 0 && value.size >= options->compress_size_min &&
@@ -217,7 +227,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     status = tkv_wal_commit(&store->wal, &write, err);
     if (status != TKV_OK) {
         unreserve(store, draft, draft->count);
-        if (status == TKV_IO)
+        if (tkv_wal_poisoned(&store->wal) != TKV_OK)
             tkv_store_poison(store, status);
         return status;
     }

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* ---- What is tkv_garbage_bytes --------------------------------------------------- */
+/* ---- What is garbage ------------------------------------------------------------- */
 
 /* Tombstones count as garbage until a compaction has found what they hide; then they are
  * needed for as long as that file exists. */
@@ -17,12 +17,12 @@ static uint64_t kept_bytes(struct tkv_datafile *file)
     return pinned_by == 0 ? live : live + tkv_usage_get(&file->usage.tombstone_bytes);
 }
 
-static struct tkv_pick_policy policy_of(const struct tkv_store *store, bool everything)
+static struct tkv_pick_policy policy_of(const struct tkv_store *store, uint64_t below)
 {
     return (struct tkv_pick_policy){
         .size_min = store->options.compact_size_min,
         .space_factor = store->options.space_factor,
-        .everything = everything,
+        .everything = below != TKV_RECLAIM_AUTOMATIC,
     };
 }
 
@@ -40,7 +40,7 @@ uint64_t tkv_garbage_bytes(struct tkv_store *store)
 
 bool tkv_garbage_wanted(struct tkv_store *store)
 {
-    const struct tkv_pick_policy policy = policy_of(store, false);
+    const struct tkv_pick_policy policy = policy_of(store, TKV_RECLAIM_AUTOMATIC);
     const uint64_t futile =
         atomic_load_explicit(&store->reclaim_futile, memory_order_relaxed);
 
@@ -96,10 +96,14 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
 }
 
 struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
-                                      const struct tkv_garbage_list *s, bool everything)
+                                      const struct tkv_garbage_list *s, uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, everything);
-    const size_t picked = tkv_pick(s->files, s->count, &policy);
+    const struct tkv_pick_policy policy = policy_of(store, below);
+    size_t picked;
+
+    for (size_t i = 0; i < s->count; i++)
+        s->files[i].eligible &= s->handles[i]->number < below;
+    picked = tkv_pick(s->files, s->count, &policy);
 
     return picked != TKV_PICK_NONE ? s->handles[picked] : NULL;
 }
@@ -124,13 +128,13 @@ bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 /* ---- Rolling over ---------------------------------------------------------------- */
 
 /* Close the output when it is worth compacting itself. */
-static void roll_output(struct tkv_store *store, bool everything)
+static void roll_output(struct tkv_store *store, uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, everything);
+    const struct tkv_pick_policy policy = policy_of(store, below);
     struct tkv_datafile *output = store->output;
     struct tkv_pick_file file = {.eligible = true};
 
-    if (output == NULL)
+    if (output == NULL || output->number >= below)
         return;
     file.size = atomic_load(&output->size);
     file.kept_bytes = kept_bytes(output);
@@ -147,17 +151,18 @@ static void roll_output(struct tkv_store *store, bool everything)
 }
 
 /* The same for the file that receives puts, and make it durable. */
-static enum tkv_status roll_active(struct tkv_store *store, bool everything,
+static enum tkv_status roll_active(struct tkv_store *store, uint64_t below,
                                    struct tkv_error *err)
 {
-    const struct tkv_pick_policy policy = policy_of(store, everything);
+    const struct tkv_pick_policy policy = policy_of(store, below);
     struct tkv_pick_file file = {.eligible = true};
     enum tkv_status status = TKV_OK;
 
     tkv_mutex_lock(&store->apply);
     file.size = atomic_load(&store->active->size);
     file.kept_bytes = tkv_usage_get(&store->active->usage.live_bytes);
-    if (file.size > TKV_BLOCK_SIZE && tkv_pick(&file, 1, &policy) == 0)
+    if (store->active->number < below && file.size > TKV_BLOCK_SIZE &&
+        tkv_pick(&file, 1, &policy) == 0)
         status = tkv_apply_rotate(store, 0, err);
     tkv_mutex_unlock(&store->apply);
     if (status == TKV_OK)
@@ -165,9 +170,9 @@ static enum tkv_status roll_active(struct tkv_store *store, bool everything,
     return status;
 }
 
-enum tkv_status tkv_garbage_roll(struct tkv_store *store, bool everything,
+enum tkv_status tkv_garbage_roll(struct tkv_store *store, uint64_t below,
                                  struct tkv_error *err)
 {
-    roll_output(store, everything);
-    return roll_active(store, everything, err);
+    roll_output(store, below);
+    return roll_active(store, below, err);
 }

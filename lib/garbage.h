@@ -29,15 +29,15 @@ bool tkv_garbage_wanted(struct tkv_store *store);
 enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_list *list,
                                  struct tkv_error *err);
 void tkv_garbage_release(struct tkv_garbage_list *list);
-/* The next victim, or NULL. `everything`: also where it would hardly pay. */
+/* The next victim, or NULL; `below` as for tkv_reclaim_step(). */
 struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
-                                      const struct tkv_garbage_list *list, bool everything);
+                                      const struct tkv_garbage_list *list, uint64_t below);
 /* Needs no reading: nothing in it is live, and no older record is left that its deletes could
  * hide. */
 bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file);
 
 /* What is worth compacting may not be sealed or durable yet: see to it. */
-enum tkv_status tkv_garbage_roll(struct tkv_store *store, bool everything,
+enum tkv_status tkv_garbage_roll(struct tkv_store *store, uint64_t below,
                                  struct tkv_error *err);
 
 #endif

@@ -3,13 +3,40 @@
  * large_adopt.c - while a store is being opened: which files of large values are live, namely
  * those that a live record refers to. The manifest need not list them.
  *
- * When something fails, opening fails: a reference without its file is damage.
+ * When something fails, opening fails: a reference without its file is damage. Not so when the
+ * key expires: once it has, its file may be removed before its record is. Then the record is a
+ * delete, or, with a clock that was set back, a key whose value cannot be read any more.
  *
  * Threads: only while a store is being opened.
  */
 #include "store.h"
 
+#include <errno.h>
 #include <stdlib.h>
+
+/* The file is gone, and may be. */
+static bool is_expired_without_file(struct tkv_store *store,
+                                    const struct tkv_location *location,
+                                    struct tkv_slice key, uint64_t number)
+{
+    struct tkv_location old;
+    char name[TKV_FILE_NAME_SIZE];
+    int fd;
+
+    if (location->expires_at_ms == 0)
+        return false;
+    tkv_data_name(number, name);
+    fd = store->os->open(store->os, store->dir, name, TKV_OS_READ);
+    if (fd >= 0)
+        (void)store->os->close(store->os, fd);
+    if (fd != -ENOENT)
+        return false;
+    if (location->expires_at_ms <= tkv_store_now_ms(store) &&
+        tkv_index_remove_at(store->index, key, tkv_index_hash(store->index, key),
+                            location->place, &old))
+        tkv_files_expired(store, &old);
+    return true;
+}
 
 static enum tkv_status adopt_large(struct tkv_store *store,
                                    const struct tkv_location *location,
@@ -28,6 +55,9 @@ static enum tkv_status adopt_large(struct tkv_store *store,
     if (!good)
         return tkv_fail_corrupt(err, found.file->name, found.offset, 0,
                                 "reference to a large value");
+    if (tkv_files_find(store, reference.number) == NULL &&
+        is_expired_without_file(store, location, key, reference.number))
+        return TKV_OK;
     if (tkv_files_find(store, reference.number) == NULL) {
         const struct tkv_manifest_file entry = {
             .number = reference.number,

@@ -73,6 +73,20 @@ bool tkv_log_room_is_low(struct tkv_store *store)
     return used > atomic_load(&store->log_capacity) / 2;
 }
 
+/* An empty ring that cannot take the group never will: better refused than asked for ever. */
+static enum tkv_status check_fits(struct tkv_store *store, uint64_t extent,
+                                  struct tkv_error *err)
+{
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&store->wal, &state);
+    if (state.used > 0 || tkv_wal_has_room(&store->wal, extent))
+        return TKV_OK;
+    return tkv_fail(err, TKV_TOO_BIG,
+                    "a group of %llu bytes does not fit into the log's %llu",
+                    (unsigned long long)extent, (unsigned long long)state.capacity);
+}
+
 /* The leader of a group found the ring full and is the one who makes room: whoever is at work
  * on a checkpoint is waited for, and then there often is room already. */
 enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err)
@@ -85,8 +99,8 @@ enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_err
         status = tkv_checkpoint_locked(store, false, err);
     if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
         status = grow_log(store, extent, err);
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
+    if (status == TKV_OK)
+        status = check_fits(store, extent, err);
     if (status == TKV_OK)
         note_capacity(store);
     tkv_mutex_unlock(&store->upkeep);

@@ -176,6 +176,8 @@ static enum tkv_status check_key(struct tkv_slice key, struct tkv_error *err)
     if (key.size > TKV_KEY_SIZE_MAX)
         return tkv_fail(err, TKV_TOO_BIG, "key of %zu bytes, the limit is %u", key.size,
                         TKV_KEY_SIZE_MAX);
+    if (key.data == NULL && key.size != 0)
+        return tkv_fail(err, TKV_INVALID, "a key of %zu bytes at NULL", key.size);
     return TKV_OK;
 }
 

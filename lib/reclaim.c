@@ -191,7 +191,7 @@ static enum tkv_status finish(struct job *job, uint64_t started_us, uint64_t *re
     if (status != TKV_OK)
         return status;
     moved = install(job);
-    tkv_survivors_retire(&job->survivors);
+    tkv_survivors_retire(store);
     note_pins(job);
     remove_file(store, source);
     count_compaction(store, job, gain, started_us);
@@ -266,12 +266,13 @@ static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile
     }
     if (status != TKV_OK)
         tkv_survivors_undo(&job.survivors);
+    tkv_survivors_release(&job.survivors);
     tkv_copy_release(&job.copy);
     return status;
 }
 
 /* The next victim, or NULL; files that are plainly dead are removed on the way. */
-static enum tkv_status choose(struct tkv_store *store, bool everything,
+static enum tkv_status choose(struct tkv_store *store, uint64_t below,
                               struct tkv_datafile **ret_source, bool *ret_did,
                               uint64_t *ret_reclaimed, struct tkv_error *err)
 {
@@ -282,12 +283,12 @@ static enum tkv_status choose(struct tkv_store *store, bool everything,
     if (status == TKV_OK)
         status = remove_dead(store, &s, ret_did, ret_reclaimed, err);
     if (status == TKV_OK && !*ret_did)
-        *ret_source = tkv_garbage_pick(store, &s, everything);
+        *ret_source = tkv_garbage_pick(store, &s, below);
     tkv_garbage_release(&s);
     return status;
 }
 
-static enum tkv_status step(struct tkv_store *store, bool everything, bool *ret_did,
+static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_did,
                             uint64_t *ret_reclaimed, struct tkv_error *err)
 {
     struct tkv_datafile *source = NULL;
@@ -296,11 +297,11 @@ static enum tkv_status step(struct tkv_store *store, bool everything, bool *ret_
     tkv_mutex_lock(&store->upkeep);
     status = tkv_store_check_writable(store, err);
     if (status == TKV_OK)
-        status = choose(store, everything, &source, ret_did, ret_reclaimed, err);
+        status = choose(store, below, &source, ret_did, ret_reclaimed, err);
     if (status == TKV_OK && source == NULL && !*ret_did) {
-        status = tkv_garbage_roll(store, everything, err);
+        status = tkv_garbage_roll(store, below, err);
         if (status == TKV_OK)
-            status = choose(store, everything, &source, ret_did, ret_reclaimed, err);
+            status = choose(store, below, &source, ret_did, ret_reclaimed, err);
     }
     tkv_mutex_unlock(&store->upkeep);
     if (status != TKV_OK || source == NULL)
@@ -315,7 +316,7 @@ static enum tkv_status step(struct tkv_store *store, bool everything, bool *ret_
     return status;
 }
 
-enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool *ret_did,
+enum tkv_status tkv_reclaim_step(struct tkv_store *store, uint64_t below, bool *ret_did,
                                  uint64_t *ret_reclaimed, struct tkv_error *err)
 {
     enum tkv_status status;
@@ -323,7 +324,7 @@ enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool 
 
     *ret_did = false;
     tkv_mutex_lock(&store->compact);
-    status = step(store, everything, ret_did, &reclaimed, err);
+    status = step(store, below, ret_did, &reclaimed, err);
     tkv_mutex_unlock(&store->compact);
     atomic_store(&store->reclaim_futile,
                  status == TKV_OK && *ret_did ? 0 : tkv_garbage_bytes(store) + 1);

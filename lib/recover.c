@@ -23,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LOG_SIZE_MAX (UINT64_C(16) << 30) /* the most that option wal_size_max allows */
+
 /* What the directory holds, and what is known about it so far. */
 struct recovery {
     struct tkv_store *store;
@@ -32,7 +34,6 @@ struct recovery {
     struct tkv_manifest manifest;
     struct tkv_wal_header header;
     struct tkv_checkpoint from;
-    uint64_t generation; /* the highest seen */
 
     uint8_t *log;
     uint64_t log_size;
@@ -60,6 +61,13 @@ static enum tkv_status merge_header(struct recovery *r, struct tkv_error *err)
                                 "it is number %llu, but %s knows number %llu",
                                 (unsigned long long)r->manifest.epoch, TKV_WAL_NAME,
                                 (unsigned long long)h->manifest_epoch);
+    /* One unreadable block may have been the newest header; with both readable there was none
+     * newer. */
+    if (h->checkpoint.generation + h->is_next_best < r->manifest.checkpoint.generation)
+        return tkv_fail_corrupt(
+            err, TKV_WAL_NAME, 0, 0, "its header is number %llu, but %s knows number %llu",
+            (unsigned long long)h->checkpoint.generation, TKV_MANIFEST_NAME,
+            (unsigned long long)r->manifest.checkpoint.generation);
     r->from = r->manifest.checkpoint;
     if (h->manifest_epoch < r->manifest.epoch)
         return TKV_OK;
@@ -93,6 +101,11 @@ static enum tkv_status read_log(struct recovery *r, int fd, struct tkv_error *er
     status = tkv_wal_read_header(os, fd, &r->header, err);
     if (status != TKV_OK)
         return status;
+    r->store->log_bytes = r->log_size;
+    if (r->log_size > LOG_SIZE_MAX)
+        return tkv_fail_corrupt(err, TKV_WAL_NAME, LOG_SIZE_MAX, 0,
+                                "the file has %llu bytes, more than any log",
+                                (unsigned long long)r->log_size);
     if (r->log_size < r->header.ring_end)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, r->log_size, 0,
                                 "the file had %llu bytes",
@@ -127,12 +140,7 @@ static enum tkv_status read_state(struct recovery *r, struct tkv_error *err)
     if (memcmp(r->header.uuid, store->uuid, sizeof store->uuid) != 0)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, 16, 0,
                                 "it belongs to another store than %s", TKV_MANIFEST_NAME);
-    status = merge_header(r, err);
-    /* The next header goes where this one is not: its block follows from the generation. */
-    r->generation = r->header.checkpoint.generation;
-    while (r->generation < r->manifest.checkpoint.generation)
-        r->generation += 2;
-    return status;
+    return merge_header(r, err);
 }
 
 /* ---- Data files ------------------------------------------------------------------ */
@@ -341,7 +349,9 @@ static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
         return status;
     store->applied_end = (struct tkv_ring_place){config.position, TKV_WAL_RING_START, 0};
     store->applied_chain = 0;
-    store->checkpoint.generation = r->generation;
+    /* The next header goes where this one is not: its block follows from the generation. */
+    store->checkpoint.generation = store->header_generation =
+        r->header.checkpoint.generation;
     store->checkpoint.salt = config.salt;
     store->checkpoint.position = config.position;
     store->manifest_epoch = r->manifest.epoch;
@@ -362,6 +372,8 @@ static enum tkv_status begin_life(struct recovery *r, struct tkv_error *err)
     if (status == TKV_OK) {
         tkv_mutex_lock(&store->upkeep);
         status = tkv_checkpoint_locked(store, false, err);
+        if (status == TKV_OK)
+            status = tkv_checkpoint_both_headers(store, err);
         tkv_mutex_unlock(&store->upkeep);
     }
     if (status != TKV_OK)
@@ -413,6 +425,7 @@ static enum tkv_status recover(struct recovery *r, struct tkv_error *err)
         status = tkv_large_adopt(store, r->report, err);
     if (status == TKV_OK && !store->options.read_only)
         status = begin_life(r, err);
+    tkv_upkeep_expire(store);
     r->report->keys = tkv_index_count(store->index);
     return status;
 }

@@ -28,8 +28,10 @@ static void describe_log(struct tkv_store *store, struct tkv_stats *stats)
 {
     struct tkv_wal_state state;
 
-    if (store->wal.os == NULL) /* read-only */
+    if (store->wal.os == NULL) { /* read-only */
+        stats->wal_bytes = store->log_bytes;
         return;
+    }
     tkv_wal_state(&store->wal, &state);
     stats->wal_bytes = state.end;
     stats->wal_used_bytes = state.used;

@@ -102,6 +102,15 @@ static enum tkv_status open_directory(struct tkv_store *store, const char *direc
     return TKV_OK;
 }
 
+static bool has_manifest(struct tkv_store *store)
+{
+    const int fd = store->os->open(store->os, store->dir, TKV_MANIFEST_NAME, TKV_OS_READ);
+
+    if (fd >= 0)
+        (void)store->os->close(store->os, fd);
+    return fd != -ENOENT;
+}
+
 /* Read-only media may have no LOCK and cannot get one; then nobody can write there either. */
 static enum tkv_status take_lock(struct tkv_store *store, const char *directory,
                                  struct tkv_error *err)
@@ -110,6 +119,8 @@ static enum tkv_status take_lock(struct tkv_store *store, const char *directory,
     const bool shared = store->options.read_only;
     int result;
 
+    if (!shared && !store->options.create && !has_manifest(store))
+        return tkv_fail(err, TKV_NOT_FOUND, "there is no store in %s", directory);
     store->lock_fd = os->open(os, store->dir, TKV_LOCK_NAME,
                               shared ? TKV_OS_READ : TKV_OS_WRITE | TKV_OS_CREATE);
     if (store->lock_fd == -ENOENT && shared)

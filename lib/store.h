@@ -63,7 +63,8 @@ struct tkv_store {
     /* Guarded by apply. */
     struct tkv_datafile *active; /* receives puts; NULL in a read-only store */
     uint64_t next_number;
-    size_t prepared; /* bytes that the groups being logged will append */
+    size_t
+        prepared; /* what the group being logged will append; of one that failed, stale */
     struct tkv_ring_place
         applied_end; /* everything before it is in the data files' tails */
     uint64_t applied_seq_next;
@@ -79,7 +80,8 @@ struct tkv_store {
     struct tkv_checkpoint checkpoint; /* the last durable one */
     struct tkv_ring_place checkpoint_place;
     uint64_t manifest_epoch;
-    bool dir_changed;       /* created files whose entries may not be durable yet */
+    uint64_t header_generation; /* of the last log header that is durable */
+    bool dir_changed;           /* created files whose entries may not be durable yet */
     uint64_t marked;        /* log position that the last header block knew as durable */
     uint64_t checkpoint_us; /* when the last one was made, monotonic */
 
@@ -92,10 +94,12 @@ struct tkv_store {
 
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
     atomic_bool flush_asked, reclaim_asked;
+    _Atomic uint64_t space_left;   /* for puts, beyond what was flushed at the last look */
     _Atomic uint64_t unflushed;    /* bytes applied since the last flush */
     _Atomic uint64_t log_head;     /* log position applied */
     _Atomic uint64_t log_released; /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
+    uint64_t log_bytes; /* of wal.log when it was opened */
     _Atomic uint64_t
         reclaim_futile;            /* garbage when there was nothing to gain; 0: unknown */
     _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
@@ -175,6 +179,9 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
 /* Replace the manifest: what the table holds now, without condemned files, at the checkpoint
  * as it stands; then write a log header that names it. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err);
+/* Repeat the last checkpoint in the other header block: what an opening says about the log's
+ * new identity must survive damage to one of them. With `upkeep` held. */
+enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err);
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
 
@@ -246,7 +253,8 @@ enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
                                 struct tkv_error *err);
 enum tkv_status tkv_write_check_expiry(uint64_t expires_at_ms, struct tkv_error *err);
 /* A full disk refuses what needs more of it, at once and without touching the log. */
-enum tkv_status tkv_write_check_space(struct tkv_store *store, struct tkv_error *err);
+enum tkv_status tkv_write_check_space(struct tkv_store *store, uint64_t bytes,
+                                      struct tkv_error *err);
 
 /* ---- large.c: values in files of their own --------------------------------------- */
 
@@ -296,6 +304,8 @@ void tkv_upkeep_stop(struct tkv_store *store);
 void tkv_upkeep_expire(struct tkv_store *store);
 /* After a write: wake the threads that have something to do, or do it. */
 void tkv_upkeep_after_write(struct tkv_store *store);
+/* Write memory tails now and look how much space is left. Takes `upkeep`. */
+void tkv_upkeep_flush(struct tkv_store *store);
 /* Wait a little when the compactor is behind. */
 void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
 
@@ -309,8 +319,10 @@ uint64_t tkv_judge_tombstones(struct tkv_store *store, const struct tkv_datafile
 /* ---- reclaim.c: one step of the compactor ---------------------------------------- */
 
 /* Compact one file, or remove dead ones. *ret_did says whether there was anything to do.
- * Takes `upkeep`. `everything`: also where it would hardly pay. */
-enum tkv_status tkv_reclaim_step(struct tkv_store *store, bool everything, bool *ret_did,
+ * Takes `upkeep`. TKV_RECLAIM_AUTOMATIC: where it pays; else every file with a number below
+ * `below` that is worth a block. */
+#define TKV_RECLAIM_AUTOMATIC UINT64_MAX
+enum tkv_status tkv_reclaim_step(struct tkv_store *store, uint64_t below, bool *ret_did,
                                  uint64_t *ret_reclaimed, struct tkv_error *err);
 
 #endif

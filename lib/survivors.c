@@ -3,6 +3,8 @@
 
 #include "store.h"
 
+#include <stdlib.h>
+
 /* ---- Appending ------------------------------------------------------------------- */
 
 static bool output_fits(const struct tkv_survivors *survivors, struct tkv_datafile *output,
@@ -69,14 +71,16 @@ static enum tkv_status begin_output(struct tkv_survivors *survivors, size_t size
 static enum tkv_status note_output(struct tkv_survivors *survivors, struct tkv_error *err)
 {
     struct tkv_datafile *file = survivors->store->output;
+    struct tkv_survivors_output *outputs;
 
     for (size_t i = 0; i < survivors->output_count; i++) {
         if (survivors->outputs[i].file == file)
             return TKV_OK;
     }
-    if (survivors->output_count == TKV_SURVIVORS_OUTPUTS_MAX)
-        return tkv_fail(err, TKV_TOO_BIG, "a compaction of %s needs more than %u files",
-                        survivors->source->name, TKV_SURVIVORS_OUTPUTS_MAX);
+    outputs = realloc(survivors->outputs, (survivors->output_count + 1) * sizeof *outputs);
+    if (outputs == NULL)
+        return tkv_fail_memory(err, sizeof *outputs, "a compaction's outputs");
+    survivors->outputs = outputs;
     survivors->outputs[survivors->output_count++] = (struct tkv_survivors_output){
         .file = file,
         .is_new = file->durable == 0,
@@ -117,6 +121,18 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
 
 /* ---- Made durable, and read from disk -------------------------------------------- */
 
+static bool is_output(const struct tkv_datafile *file)
+{
+    return file->file_class == TKV_FILE_COMPACTED;
+}
+
+/* Sealed without another byte, because the next record did not fit, is news as well. */
+static bool is_durable_as_it_is(struct tkv_datafile *file)
+{
+    return file->durable == atomic_load(&file->size) &&
+           file->durable_sealed == atomic_load(&file->sealed);
+}
+
 static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafile *output,
                                      struct tkv_error *err)
 {
@@ -152,8 +168,7 @@ enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (file != NULL && file->file_class == TKV_FILE_COMPACTED &&
-            file->durable != atomic_load(&file->size))
+        if (file != NULL && is_output(file) && !is_durable_as_it_is(file))
             status = settle_output(store, file, err);
     }
     if (status == TKV_OK)
@@ -163,22 +178,34 @@ enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *
     return status;
 }
 
-void tkv_survivors_retire(struct tkv_survivors *survivors)
+void tkv_survivors_retire(struct tkv_store *store)
 {
-    struct tkv_store *store = survivors->store;
+    const uint32_t used = atomic_load(&store->slots_used);
     bool any = false;
 
-    for (size_t i = 0; i < survivors->output_count; i++) {
-        struct tkv_datafile *file = survivors->outputs[i].file;
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (tkv_datafile_is_settled(file))
-            tkv_load_write_hint(store, file);
+        if (file == NULL || !is_output(file) || !tkv_datafile_is_settled(file))
+            continue;
+        tkv_load_write_hint(store, file);
         any |= tkv_datafile_retire_tail(file);
     }
     if (any)
         tkv_epoch_wait(&store->epoch);
-    for (size_t i = 0; i < survivors->output_count; i++)
-        tkv_datafile_free_tail(survivors->outputs[i].file);
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL && is_output(file))
+            tkv_datafile_free_tail(file);
+    }
+}
+
+void tkv_survivors_release(struct tkv_survivors *survivors)
+{
+    free(survivors->outputs);
+    survivors->outputs = NULL;
+    survivors->output_count = 0;
 }
 
 /* ---- When it fails --------------------------------------------------------------- */

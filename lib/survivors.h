@@ -17,8 +17,6 @@
 #include "datafile.h"
 #include "record.h"
 
-#define TKV_SURVIVORS_OUTPUTS_MAX 4u
-
 /* A file that this compaction appends to, and how it was before. */
 struct tkv_survivors_output {
     struct tkv_datafile *file;
@@ -29,7 +27,7 @@ struct tkv_survivors_output {
 struct tkv_survivors {
     struct tkv_store *store;
     const struct tkv_datafile *source;
-    struct tkv_survivors_output outputs[TKV_SURVIVORS_OUTPUTS_MAX];
+    struct tkv_survivors_output *outputs;
     size_t output_count;
 };
 
@@ -43,12 +41,14 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
  * its removal. With `upkeep` held. */
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err);
 
-/* The index points at them now: read them from disk, and write the hints of those that are
- * full. With `upkeep` held. */
-void tkv_survivors_retire(struct tkv_survivors *survivors);
+/* The index points at them now: read those that are full from disk, and write their hints.
+ * With `upkeep` held. */
+void tkv_survivors_retire(struct tkv_store *store);
 
 /* Nothing points at what was appended: take it back, lest a full disk fill up with attempts.
  * A poisoned store is left as it is. Takes `upkeep`. */
 void tkv_survivors_undo(struct tkv_survivors *survivors);
+
+void tkv_survivors_release(struct tkv_survivors *survivors);
 
 #endif

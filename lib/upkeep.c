@@ -34,13 +34,17 @@ void tkv_upkeep_expire(struct tkv_store *store)
 
 /* ---- The flusher ----------------------------------------------------------------- */
 
-static void flush(struct tkv_store *store)
+void tkv_upkeep_flush(struct tkv_store *store)
 {
-    if (atomic_load(&store->unflushed) < TKV_FLUSH_SIZE)
-        return;
     tkv_mutex_lock(&store->upkeep);
     (void)tkv_flush(store, NULL); /* the checkpoint judges what failed */
     tkv_mutex_unlock(&store->upkeep);
+}
+
+static void flush(struct tkv_store *store)
+{
+    if (atomic_load(&store->unflushed) >= TKV_FLUSH_SIZE)
+        tkv_upkeep_flush(store);
 }
 
 static void checkpoint(struct tkv_store *store)
@@ -133,7 +137,8 @@ static uint32_t compactor_step(void *context, bool woken)
     tkv_upkeep_expire(store);
     if (store->options.auto_compact && tkv_garbage_wanted(store)) {
         /* What fails here is told by an event, and tried again when there is more to gain. */
-        if (tkv_reclaim_step(store, false, &did, NULL, NULL) == TKV_OK && did)
+        if (tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL) == TKV_OK &&
+            did)
             return 0;
     }
     return tkv_index_has_expiring(store->index) ? SWEEP_MS : TKV_WORKER_FOREVER;
@@ -163,8 +168,8 @@ enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
 
 void tkv_upkeep_stop(struct tkv_store *store)
 {
+    tkv_worker_stop(&store->flusher); /* which wakes the compactor */
     tkv_worker_stop(&store->compactor);
-    tkv_worker_stop(&store->flusher);
 }
 
 /* ---- After a write --------------------------------------------------------------- */
@@ -173,8 +178,7 @@ static bool flusher_has_work(struct tkv_store *store)
 {
     return atomic_load_explicit(&store->unflushed, memory_order_relaxed) >=
                TKV_FLUSH_SIZE ||
-           tkv_log_room_is_low(store) ||
-           atomic_load_explicit(&store->flusher_sleeps, memory_order_relaxed);
+           tkv_log_room_is_low(store) || atomic_load(&store->flusher_sleeps);
 }
 
 static void wake_who_is_needed(struct tkv_store *store)
@@ -194,7 +198,7 @@ static void reclaim_inline(struct tkv_store *store)
 
     while (did && store->options.auto_compact && tkv_garbage_wanted(store)) {
         did = false;
-        if (tkv_reclaim_step(store, false, &did, NULL, NULL) != TKV_OK)
+        if (tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL) != TKV_OK)
             break;
     }
 }
@@ -290,15 +294,19 @@ enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaim
                             struct tkv_error *err)
 {
     enum tkv_status status = tkv_store_check_writable(store, err);
-    uint64_t total = 0, reclaimed = 0;
+    uint64_t total = 0, reclaimed = 0, below;
     bool did = true;
 
     if (status != TKV_OK)
         return status;
     tkv_upkeep_expire(store);
+    /* What is written from now on is not chased, or this would never end beside a writer. */
+    tkv_mutex_lock(&store->apply);
+    below = store->next_number;
+    tkv_mutex_unlock(&store->apply);
     while (did && status == TKV_OK) {
         did = false;
-        status = tkv_reclaim_step(store, true, &did, &reclaimed, err);
+        status = tkv_reclaim_step(store, below, &did, &reclaimed, err);
         total += reclaimed;
         reclaimed = 0;
     }

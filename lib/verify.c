@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify.c - read everything and compare: every record of every data file against its
- * checksum, every live key through the index against its record, the counters against a
- * recount. Changes nothing.
+ * verify.c - read everything and compare: the manifest and the log's header, every record of
+ * every data file against its checksum, every live key through the index against its record,
+ * the counters against a recount. Changes nothing; writes wait for the recount.
  */
 #include "store.h"
 
@@ -51,8 +51,7 @@ static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t co
     const uint64_t known = tkv_usage_get(&file->usage.records);
     struct tkv_error error;
 
-    /* Files that still grow may have grown since. */
-    if (!atomic_load(&file->sealed) || counted == known)
+    if (counted == known)
         return;
     (void)tkv_fail_corrupt(&error, file->name, 0, 0, "%llu records where %llu are known",
                            (unsigned long long)counted, (unsigned long long)known);
@@ -61,6 +60,8 @@ static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t co
 
 static void verify_file(struct verify *v, struct tkv_datafile *file)
 {
+    /* In this order: what was sealed before does not grow after. */
+    const bool sealed = atomic_load(&file->sealed);
     const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
     uint64_t counted = 0;
     struct tkv_walk walk;
@@ -73,7 +74,7 @@ static void verify_file(struct verify *v, struct tkv_datafile *file)
     while (tkv_walk_next(&walk))
         counted++;
     judge(v, walk.status, &walk.error);
-    if (walk.status == TKV_OK)
+    if (walk.status == TKV_OK && sealed)
         check_count(v, file, counted);
     tkv_walk_end(&walk);
     v->report.records += counted;
@@ -128,14 +129,104 @@ static void verify_keys(struct verify *v, struct tkv_error *err)
     tkv_iterator_free(iterator);
 }
 
+/* Live bytes by the index, to be compared with the account. */
+static uint64_t recount_live(struct verify *v)
+{
+    struct tkv_index_cursor cursor = {0};
+    struct tkv_index_page page = {0};
+    uint64_t live = 0;
+
+    while (v->failure == TKV_OK && !cursor.done) {
+        v->failure = tkv_index_step(v->store->index, &cursor, &page, NULL);
+        for (size_t i = 0; i < page.count; i++)
+            live += page.locations[i].size;
+        page.count = 0;
+    }
+    tkv_index_page_release(&page);
+    return live;
+}
+
+static uint64_t large_bytes(struct tkv_store *store)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    uint64_t bytes = 0;
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        const struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file != NULL && file->file_class == TKV_FILE_LARGE)
+            bytes += tkv_usage_get((_Atomic uint64_t *)&file->usage.live_bytes);
+    }
+    return bytes;
+}
+
+/* With `compact`, `upkeep` and `apply` held nothing changes the index or an account. */
 static void verify_index(struct verify *v)
 {
+    struct tkv_store *store = v->store;
     struct tkv_error error;
+    uint64_t live, known;
+    bool consistent;
 
-    if (tkv_index_check(v->store->index))
-        return;
-    (void)tkv_fail(&error, TKV_CORRUPT, "the index in memory contradicts itself");
-    report_finding(v, &error);
+    tkv_mutex_lock(&store->compact);
+    tkv_mutex_lock(&store->upkeep);
+    tkv_mutex_lock(&store->apply);
+    consistent = tkv_index_check(store->index);
+    live = recount_live(v) + large_bytes(store);
+    known = tkv_usage_get(&store->totals.live_bytes);
+    tkv_mutex_unlock(&store->apply);
+    tkv_mutex_unlock(&store->upkeep);
+    tkv_mutex_unlock(&store->compact);
+    if (!consistent) {
+        (void)tkv_fail(&error, TKV_CORRUPT, "the index in memory contradicts itself");
+        report_finding(v, &error);
+    }
+    if (v->failure == TKV_OK && live != known) {
+        (void)tkv_fail(&error, TKV_CORRUPT, "%llu live bytes where the account says %llu",
+                       (unsigned long long)live, (unsigned long long)known);
+        report_finding(v, &error);
+    }
+}
+
+/* ---- What is not data ----------------------------------------------------------------------------- */
+
+static void verify_manifest(struct verify *v)
+{
+    struct tkv_store *store = v->store;
+    struct tkv_manifest manifest;
+    struct tkv_error error;
+    enum tkv_status status;
+
+    tkv_mutex_lock(&store->upkeep); /* who holds it may be replacing the manifest */
+    status = tkv_manifest_read(store->os, store->dir, &manifest, &error);
+    tkv_mutex_unlock(&store->upkeep);
+    if (status == TKV_OK)
+        tkv_manifest_release(&manifest);
+    else if (status == TKV_NOT_FOUND)
+        (void)tkv_fail_corrupt(&error, TKV_MANIFEST_NAME, 0, 0, "the file is missing");
+    judge(v, status == TKV_NOT_FOUND ? TKV_CORRUPT : status, &error);
+}
+
+static void verify_log_header(struct verify *v)
+{
+    struct tkv_store *store = v->store;
+    struct tkv_wal_header header;
+    struct tkv_error error;
+    enum tkv_status status;
+    int fd;
+
+    tkv_mutex_lock(&store->upkeep);
+    fd = store->os->open(store->os, store->dir, TKV_WAL_NAME, TKV_OS_READ);
+    if (fd < 0)
+        status = tkv_fail_os(&error, fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
+    else
+        status = tkv_wal_read_header(store->os, fd, &header, &error);
+    if (fd >= 0)
+        (void)store->os->close(store->os, fd);
+    tkv_mutex_unlock(&store->upkeep);
+    if (status == TKV_OK && header.is_next_best)
+        status = tkv_fail_corrupt(&error, TKV_WAL_NAME, 0, 0, "one of two header blocks");
+    judge(v, status, &error);
 }
 
 enum tkv_status tkv_verify(struct tkv_store *store, tkv_finding_fn *on_finding,
@@ -147,6 +238,8 @@ enum tkv_status tkv_verify(struct tkv_store *store, tkv_finding_fn *on_finding,
 
     if (status != TKV_OK)
         return status;
+    verify_manifest(&v);
+    verify_log_header(&v);
     verify_files(&v);
     verify_keys(&v, err);
     verify_index(&v);

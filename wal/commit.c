@@ -19,8 +19,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define GROUP_SIZE_MAX \
-    (1024u * 1024)           /* a group stops growing here unless one write is larger */
 #define LEAD_GROUPS_MAX   4u /* a leader's own write has been done since the first */
 #define BUFFER_SIZE_FIRST (64u * 1024)
 #define BUFFER_SIZE_KEPT  (4u * 1024 * 1024)
@@ -268,9 +266,10 @@ static void wait_to_join(struct tkv_wal *wal) TKV_REQUIRES(wal->lock) TKV_NO_ANA
     (void)pthread_cond_wait(&wal->can_join, &wal->lock.handle);
 }
 
-static bool group_is_full(const struct tkv_wal_group_buffer *b, size_t more)
+static bool group_is_full(const struct tkv_wal *wal, const struct tkv_wal_group_buffer *b,
+                          size_t more)
 {
-    return b->first != NULL && b->payload_size + more > GROUP_SIZE_MAX;
+    return b->first != NULL && b->payload_size + more > wal->group_size_max;
 }
 
 static enum tkv_status check_usable(const struct tkv_wal *wal,
@@ -292,7 +291,8 @@ static enum tkv_status join(struct tkv_wal *wal, struct tkv_wal_write *write,
 {
     enum tkv_status status = check_usable(wal, write, err);
 
-    while (status == TKV_OK && group_is_full(&wal->buffers[wal->filling], write->size)) {
+    while (status == TKV_OK &&
+           group_is_full(wal, &wal->buffers[wal->filling], write->size)) {
         wal->waiting_to_join++;
         wait_to_join(wal);
         wal->waiting_to_join--;

@@ -111,6 +111,7 @@ struct tkv_wal_header {
     uint64_t durable_mark;
     uint64_t ring_end;
     bool clean;
+    bool is_next_best; /* as read: the other block is unreadable, and was perhaps newer */
     uint32_t file_count;
     struct tkv_wal_header_file files[TKV_WAL_HEADER_FILES_MAX];
 };

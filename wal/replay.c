@@ -31,6 +31,7 @@ enum tkv_status tkv_wal_read_header(struct tkv_os *os, int fd,
     if (!found)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, 0, 0,
                                 "neither header block is readable");
+    best.is_next_best = status[0] != TKV_OK || status[1] != TKV_OK;
     *ret_header = best;
     return TKV_OK;
 }

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define GROUP_SIZE_MAX  (1024u * 1024)
 #define ZERO_CHUNK_SIZE (256u * 1024)
 
 /* ---- Poison ---------------------------------------------------------------------- */
@@ -159,6 +160,10 @@ enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *c
     memcpy(wal->uuid, config->uuid, sizeof wal->uuid);
     wal->always = config->always;
     wal->size_max = config->size_max;
+    /* An empty ring takes any group of a quarter of it, wherever its head is. */
+    wal->group_size_max = config->size_max / 4 < GROUP_SIZE_MAX
+                              ? (size_t)(config->size_max / 4)
+                              : GROUP_SIZE_MAX;
     wal->salt = config->salt;
     wal->seq_next = config->seq_next;
     wal->durable = config->position;
@@ -322,7 +327,21 @@ void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place)
 {
     tkv_mutex_lock(&wal->lock);
     tkv_ring_release(&wal->ring, place);
+    /* What lies before is on disk, in the data files: were it missed, the groups that follow
+     * must say that it was there. */
+    if (place->position > wal->durable)
+        wal->durable = place->position;
     tkv_mutex_unlock(&wal->lock);
+}
+
+enum tkv_status tkv_wal_poisoned(struct tkv_wal *wal)
+{
+    enum tkv_status status;
+
+    tkv_mutex_lock(&wal->lock);
+    status = wal->poisoned;
+    tkv_mutex_unlock(&wal->lock);
+    return status;
 }
 
 void tkv_wal_state(struct tkv_wal *wal, struct tkv_wal_state *ret_state)

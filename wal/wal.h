@@ -68,8 +68,8 @@ struct tkv_wal_applied {
 
 struct tkv_wal_owner {
     void *context;
-    /* Get ready to apply so many bytes; failing refuses the group. Each is followed by apply()
-     * of that group, or the group was the last one ever. */
+    /* Get ready to apply so many bytes; failing refuses the group. One at a time: the next one
+     * comes after apply() of this group, or when this group has failed. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);
@@ -102,6 +102,7 @@ struct tkv_wal {
     void *map;     /* of the whole file up to its cap, relaxed modes only; or NULL */
     size_t map_size;
     uint64_t size_max;
+    size_t group_size_max; /* a group stops growing here unless one write is larger */
 
     struct tkv_mutex lock;
     /* Guarded by lock. */
@@ -176,6 +177,9 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
 
 /* Refuse every later commit with `status`. The first call counts. */
 void tkv_wal_poison(struct tkv_wal *wal, enum tkv_status status);
+
+/* TKV_OK, or why every later commit fails. */
+enum tkv_status tkv_wal_poisoned(struct tkv_wal *wal);
 
 struct tkv_wal_state {
     uint64_t used, capacity, end;

@@ -35,7 +35,7 @@ static const struct option_spec {
 
 enum { OPTION_COUNT = sizeof option_specs / sizeof option_specs[0] };
 
-/* ---- Values of options ------------------------------------------------------------------ */
+/* ---- Values of options ----------------------------------------------------------- */
 
 static int parse_durability(const char *text, enum tkv_durability *ret_durability)
 {
@@ -85,7 +85,7 @@ static int take_option(struct command *command, const struct option_spec *spec,
     }
 }
 
-/* ---- Arguments -------------------------------------------------------------------------- */
+/* ---- Arguments ------------------------------------------------------------------- */
 
 /* "--name", "--name=value", "-d" or "-dvalue". *ret_value is NULL when none is attached. */
 static const struct option_spec *find_option(const char *argument, const char **ret_value)

@@ -52,7 +52,7 @@ static struct tkv_stats stats_of(struct tkv_store *store)
     return (struct tkv_stats){0};
 }
 
-/* ---- The table ---------------------------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------- */
 
 /* What the files of the store occupy: all of them, and of those the log. */
 static void measure(const char *directory, double *ret_all, double *ret_log)
@@ -112,7 +112,7 @@ static void print_end(const struct demo *demo)
     printf("%-40s %zu\n", "lost acknowledged writes", demo->wrong);
 }
 
-/* ---- Steps; each returns false after complaining ------------------------------------------ */
+/* ---- Steps; each returns false after complaining --------------------------------- */
 
 static bool succeeded(enum tkv_status status, const struct tkv_error *err)
 {

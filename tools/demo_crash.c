@@ -10,7 +10,7 @@
 
 #include "complain.h"
 
-/* ---- The child ---------------------------------------------------------------------------- */
+/* ---- The child ------------------------------------------------------------------- */
 
 static enum tkv_status write_all(struct demo_data *data, struct tkv_store *store,
                                  uint64_t round, int pipe_end, struct tkv_error *err)
@@ -47,7 +47,7 @@ static void run_writer(struct demo_data *data, const char *directory, uint64_t r
     _exit(status == TKV_OK ? 0 : 1);
 }
 
-/* ---- The parent --------------------------------------------------------------------------- */
+/* ---- The parent ------------------------------------------------------------------ */
 
 /* Follow what the child acknowledges and kill it in time; what it still managed to say by
  * then counts. */

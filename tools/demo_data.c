@@ -77,7 +77,7 @@ bool demo_data_value(struct demo_data *data, size_t index, uint64_t round,
     return true;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------ */
+/* ---- Writing --------------------------------------------------------------------- */
 
 static enum tkv_status flush(struct tkv_store *store, struct tkv_batch *batch,
                              struct tkv_error *err)
@@ -150,7 +150,7 @@ enum tkv_status demo_data_delete_half(struct demo_data *data, struct tkv_store *
     return status;
 }
 
-/* ---- Verifying ---------------------------------------------------------------------------- */
+/* ---- Verifying ------------------------------------------------------------------- */
 
 /* What is wrong with the value, in words; NULL when it is right. */
 static const char *judge(struct demo_data *data, size_t index, struct tkv_slice found)

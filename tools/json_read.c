@@ -35,7 +35,7 @@ static bool take(struct json_reader *reader, char c)
     return true;
 }
 
-/* ---- Strings -------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------- */
 
 static bool read_hex4(struct json_reader *reader, uint32_t *ret_unit)
 {
@@ -154,7 +154,7 @@ static bool read_string(struct json_reader *reader, struct tkv_slice *ret_text)
     return true;
 }
 
-/* ---- Numbers -------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------- */
 
 static bool skip_digits(struct json_reader *reader)
 {
@@ -192,7 +192,7 @@ static bool read_number(struct json_reader *reader, struct tkv_slice *ret_text)
     return true;
 }
 
-/* ---- Objects -------------------------------------------------------------------------- */
+/* ---- Objects --------------------------------------------------------------------- */
 
 static bool read_value(struct json_reader *reader, struct json_member *member)
 {

@@ -41,7 +41,7 @@ struct load {
     bool shows_progress;
 };
 
-/* ---- What is told ------------------------------------------------------------------------- */
+/* ---- What is told ---------------------------------------------------------------- */
 
 static void show_progress(struct load *load)
 {
@@ -85,7 +85,7 @@ static void summarize(const struct load *load)
                  load->lines_acknowledged);
 }
 
-/* ---- Writing ------------------------------------------------------------------------------ */
+/* ---- Writing --------------------------------------------------------------------- */
 
 /* Write what the batch holds; acknowledges nothing. */
 static int write_batch(struct load *load)
@@ -154,7 +154,7 @@ static int take_pair(struct load *load, const struct pair *pair)
     return add_to_batch(load, pair);
 }
 
-/* ---- Reading ------------------------------------------------------------------------------ */
+/* ---- Reading --------------------------------------------------------------------- */
 
 static int take_line(struct load *load, char *line, size_t size)
 {

@@ -13,7 +13,7 @@
 #include "pair.h"
 #include "verbs.h"
 
-/* ---- Keys and values from the command line ------------------------------------------------ */
+/* ---- Keys and values from the command line --------------------------------------- */
 
 /* Operand `index` as a key, decoded in place when it is base64. */
 static int take_key(const struct command *command, size_t index, struct tkv_slice *ret_key)
@@ -90,7 +90,7 @@ static int not_there(const struct command *command, struct tkv_slice key)
     return NOT_THERE;
 }
 
-/* ---- set ----------------------------------------------------------------------------------- */
+/* ---- set ------------------------------------------------------------------------- */
 
 static int put(struct tkv_store *store, const struct command *command, struct tkv_slice key,
                struct tkv_slice value)
@@ -130,7 +130,7 @@ int run_set(const struct command *command)
     return code;
 }
 
-/* ---- get ----------------------------------------------------------------------------------- */
+/* ---- get ------------------------------------------------------------------------- */
 
 static void print_value(const struct command *command, struct tkv_slice key,
                         const struct tkv_pin *pin)
@@ -179,7 +179,7 @@ int run_get(const struct command *command)
     return code;
 }
 
-/* ---- exists -------------------------------------------------------------------------------- */
+/* ---- exists ---------------------------------------------------------------------- */
 
 static int exists(struct tkv_store *store, const struct command *command,
                   struct tkv_slice key)
@@ -210,7 +210,7 @@ int run_exists(const struct command *command)
     return code;
 }
 
-/* ---- del ----------------------------------------------------------------------------------- */
+/* ---- del ------------------------------------------------------------------------- */
 
 /* Add those keys to the batch that are there. */
 static int gather(struct tkv_store *store, const struct command *command,

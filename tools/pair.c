@@ -34,7 +34,7 @@ static bool check_sizes(const struct pair *pair, char *wrong)
     return true;
 }
 
-/* ---- JSON ------------------------------------------------------------------------------ */
+/* ---- JSON ------------------------------------------------------------------------ */
 
 enum { HAS_KEY = 1, HAS_VALUE = 2, HAS_TTL = 4 };
 
@@ -136,7 +136,7 @@ static bool parse_json(char *line, size_t size, struct pair *pair, char *wrong)
     return true;
 }
 
-/* ---- TSV ------------------------------------------------------------------------------- */
+/* ---- TSV ------------------------------------------------------------------------- */
 
 static bool parse_tsv(char *line, size_t size, struct pair *pair, char *wrong)
 {
@@ -157,7 +157,7 @@ static bool parse_tsv(char *line, size_t size, struct pair *pair, char *wrong)
     return true;
 }
 
-/* ---- Both ------------------------------------------------------------------------------ */
+/* ---- Both ------------------------------------------------------------------------ */
 
 bool pair_parse(char *line, size_t size, struct pair *ret_pair, char *ret_wrong)
 {

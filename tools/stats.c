@@ -80,7 +80,7 @@ enum {
 
 enum { TEXT_SIZE = 64 };
 
-/* ---- One field ---------------------------------------------------------------------------- */
+/* ---- One field ------------------------------------------------------------------- */
 
 /* As in JSON, where a status alone is a string. */
 static void field_text(const void *values, const struct field *field, char *ret_text)
@@ -131,7 +131,7 @@ static void field_text_for_people(const void *values, const struct field *field,
         snprintf(ret_text, TEXT_SIZE, "%s", plain);
 }
 
-/* ---- All fields --------------------------------------------------------------------------- */
+/* ---- All fields ------------------------------------------------------------------ */
 
 static void print_json(const void *values, const struct field *table, size_t count)
 {
@@ -222,7 +222,7 @@ static void print_stats(const struct command *command, const struct tkv_stats *s
         print_lines(stats, fields, FIELD_COUNT, "");
 }
 
-/* ---- The verb ----------------------------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------- */
 
 /* *ret_files is to be freed. */
 static int read_files(struct tkv_store *store, struct tkv_file_stats **ret_files,

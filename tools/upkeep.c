@@ -8,7 +8,7 @@
 #include "opening.h"
 #include "verbs.h"
 
-/* ---- compact ------------------------------------------------------------------------------ */
+/* ---- compact --------------------------------------------------------------------- */
 
 static int compact(struct tkv_store *store, const struct command *command)
 {
@@ -31,7 +31,7 @@ int run_compact(const struct command *command)
     return code == DONE ? opening_close(store, compact(store, command)) : code;
 }
 
-/* ---- verify ------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------- */
 
 struct findings {
     bool json;

@@ -55,7 +55,8 @@
 
 /* "Everything before `position` in the log is in the data files." */
 struct tkv_checkpoint {
-    uint64_t generation;  /* of the checkpoint; the highest is the newest */
+    uint64_t generation;  /* in a log header: of that header; the highest is the newest. In
+                             a manifest: of the newest header that was durable before it */
     uint64_t salt;        /* identity of the log it belongs to */
     uint64_t position;    /* where in the log replay begins ... */
     uint64_t file_offset; /* ... and where in wal.log that is */

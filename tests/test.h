@@ -24,52 +24,55 @@ struct test_case {
 
 extern struct test_case *test_cases; /* in reverse order of definition */
 
-#define TEST(case_name)                                                                      \
-    static void case_name(void);                                                             \
-    static struct test_case test_case_##case_name = {#case_name, case_name, NULL};           \
-    __attribute__((constructor)) static void test_register_##case_name(void)                 \
-    {                                                                                        \
-        test_case_##case_name.next = test_cases;                                             \
-        test_cases = &test_case_##case_name;                                                 \
-    }                                                                                        \
+#define TEST(case_name)                                                            \
+    static void case_name(void);                                                   \
+    static struct test_case test_case_##case_name = {#case_name, case_name, NULL}; \
+    __attribute__((constructor)) static void test_register_##case_name(void)       \
+    {                                                                              \
+        test_case_##case_name.next = test_cases;                                   \
+        test_cases = &test_case_##case_name;                                       \
+    }                                                                              \
     static void case_name(void)
 
-#define TEST_MAIN                                                                            \
-    struct test_case *test_cases;                                                            \
-    int main(int argc, char **argv) { return test_run_all(argc, argv); }
+#define TEST_MAIN                        \
+    struct test_case *test_cases;        \
+    int main(int argc, char **argv)      \
+    {                                    \
+        return test_run_all(argc, argv); \
+    }
 
-#define CHECK(condition)                                                                     \
-    do {                                                                                     \
-        if (!(condition))                                                                    \
-            test_fail(__FILE__, __LINE__, #condition);                                       \
+#define CHECK(condition)                               \
+    do {                                               \
+        if (!(condition))                              \
+            test_fail(__FILE__, __LINE__, #condition); \
     } while (0)
 
-#define CHECK_EQ(left, right)                                                                \
-    do {                                                                                     \
-        const uint64_t test_left = (uint64_t)(left), test_right = (uint64_t)(right);         \
-        if (test_left != test_right) {                                                       \
-            fprintf(stderr, "  %" PRIu64 " != %" PRIu64 "\n", test_left, test_right);        \
-            test_fail(__FILE__, __LINE__, #left " == " #right);                              \
-        }                                                                                    \
+#define CHECK_EQ(left, right)                                                         \
+    do {                                                                              \
+        const uint64_t test_left = (uint64_t)(left), test_right = (uint64_t)(right);  \
+        if (test_left != test_right) {                                                \
+            fprintf(stderr, "  %" PRIu64 " != %" PRIu64 "\n", test_left, test_right); \
+            test_fail(__FILE__, __LINE__, #left " == " #right);                       \
+        }                                                                             \
     } while (0)
 
-#define CHECK_STR(left, right)                                                               \
-    do {                                                                                     \
-        const char *const test_left = (left), *const test_right = (right);                   \
-        if (strcmp(test_left, test_right) != 0) {                                            \
-            fprintf(stderr, "  \"%s\"\n  != \"%s\"\n", test_left, test_right);               \
-            test_fail(__FILE__, __LINE__, #left " equals " #right);                          \
-        }                                                                                    \
+#define CHECK_STR(left, right)                                                 \
+    do {                                                                       \
+        const char *const test_left = (left), *const test_right = (right);     \
+        if (strcmp(test_left, test_right) != 0) {                              \
+            fprintf(stderr, "  \"%s\"\n  != \"%s\"\n", test_left, test_right); \
+            test_fail(__FILE__, __LINE__, #left " equals " #right);            \
+        }                                                                      \
     } while (0)
 
 /* For calls that take `&err`: prints the message when they fail. */
-#define CHECK_OK(call)                                                                       \
-    do {                                                                                     \
-        const enum tkv_status test_status = (call);                                          \
-        if (test_status != TKV_OK) {                                                         \
-            fprintf(stderr, "  status %d: %s\n", (int)test_status, err.message);             \
-            test_fail(__FILE__, __LINE__, #call " succeeds");                                \
-        }                                                                                    \
+#define CHECK_OK(call)                                                           \
+    do {                                                                         \
+        const enum tkv_status test_status = (call);                              \
+        if (test_status != TKV_OK) {                                             \
+            fprintf(stderr, "  status %d: %s\n", (int)test_status, err.message); \
+            test_fail(__FILE__, __LINE__, #call " succeeds");                    \
+        }                                                                        \
     } while (0)
 
 static inline void test_fail(const char *file, int line, const char *promise)

@@ -112,6 +112,32 @@ static void unpin_tombstones(struct tkv_store *store, uint64_t number)
     }
 }
 
+#define SHRINK_STEP (32u * 1024 * 1024)
+
+/* Freeing much space at once can occupy a file system for long: give it back in steps. Only
+ * where nobody reads any more; failing to is harmless. Not for a large value: were its name
+ * to come back after a power cut, an expired record would refer to half of it. */
+static void shrink_file(struct tkv_store *store, struct tkv_datafile *file)
+{
+    uint64_t size = atomic_load(&file->size);
+    int fd;
+
+    if (size <= SHRINK_STEP || file->file_class == TKV_FILE_LARGE)
+        return;
+    tkv_epoch_wait(&store->epoch);
+    if (atomic_load(&file->references) != 1)
+        return;
+    fd = store->os->open(store->os, store->dir, file->name, TKV_OS_WRITE);
+    if (fd < 0)
+        return;
+    while (size > SHRINK_STEP) {
+        size -= SHRINK_STEP;
+        if (store->os->truncate(store->os, fd, size) < 0)
+            break;
+    }
+    (void)store->os->close(store->os, fd);
+}
+
 static void remove_file(struct tkv_store *store, struct tkv_datafile *file)
 {
     const struct tkv_event event = {.kind = TKV_EVENT_FILE_REMOVED,
@@ -119,6 +145,7 @@ static void remove_file(struct tkv_store *store, struct tkv_datafile *file)
                                     .bytes = atomic_load(&file->size)};
 
     unpin_tombstones(store, file->number);
+    shrink_file(store, file);
     tkv_files_unlink(store, file);
     tkv_files_remove(store, file);
     tkv_store_emit(store, event);
@@ -232,7 +259,8 @@ static void set_damaged_aside(struct tkv_store *store, struct tkv_datafile *file
 }
 
 static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile *source,
-                                    uint64_t *ret_reclaimed, struct tkv_error *err)
+                                    bool is_paced, uint64_t *ret_reclaimed,
+                                    struct tkv_error *err)
 {
     const uint64_t started_us = tkv_store_now_us(store);
     struct job job = {
@@ -246,6 +274,7 @@ static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile
     };
     enum tkv_status status;
 
+    job.survivors.is_paced = is_paced;
     job.copy.context = &job.survivors;
     tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_COMPACTION_PICKED,
                                              .file = source->number,
@@ -307,7 +336,9 @@ static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_d
     if (status != TKV_OK || source == NULL)
         return status;
     /* Nobody else removes files while `compact` is held. */
-    status = compact_file(store, source, ret_reclaimed, err);
+    status = compact_file(store, source,
+                          below == TKV_RECLAIM_AUTOMATIC && store->compactor.started,
+                          ret_reclaimed, err);
     if (status == TKV_CORRUPT && atomic_load(&source->damaged)) {
         *ret_did = true; /* there may be others that are whole */
         return TKV_OK;

@@ -107,6 +107,9 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
         status = note_output(survivors, err);
     if (status != TKV_OK)
         return status;
+    if (survivors->is_paced)
+        tkv_upkeep_pace_copy(store, &survivors->paced_bytes, &survivors->paced_from_us,
+                             size);
     offset = tkv_datafile_append(store->output, bytes, size);
     tkv_datafile_note_record(store->output, record->seq, record->kind == TKV_RECORD_DELETE);
     tkv_usage_add(&store->totals.records, 1);

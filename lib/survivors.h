@@ -27,6 +27,8 @@ struct tkv_survivors_output {
 struct tkv_survivors {
     struct tkv_store *store;
     const struct tkv_datafile *source;
+    bool is_paced; /* by the compactor's thread: not faster than the store needs */
+    uint64_t paced_bytes, paced_from_us;
     struct tkv_survivors_output *outputs;
     size_t output_count;
 };

@@ -239,6 +239,28 @@ static double overshoot(struct tkv_store *store)
     return total <= limit ? 0 : (total - limit) / (live / 20 + file / 2);
 }
 
+#define COPY_BYTES_PER_US 100u          /* 100 MB/s while there is no hurry */
+#define COPY_BURST        (256u * 1024) /* looked at so often */
+
+/* There is a hurry when the directory is above its limit or the disk is full: then the bucket
+ * has no bottom. */
+void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
+                          uint64_t *from_us, size_t bytes)
+{
+    uint64_t due_us, now_us;
+
+    *bytes_copied += bytes;
+    if (*bytes_copied < COPY_BURST)
+        return;
+    now_us = tkv_store_now_us(store);
+    due_us = *from_us + *bytes_copied / COPY_BYTES_PER_US;
+    if (*from_us != 0 && due_us > now_us && overshoot(store) <= 0 &&
+        !atomic_load(&store->disk_full) && due_us - now_us < 1000000)
+        (void)nanosleep(&(struct timespec){0, (long)(due_us - now_us) * 1000}, NULL);
+    *bytes_copied = 0;
+    *from_us = tkv_store_now_us(store);
+}
+
 void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
 {
     double step;

@@ -181,7 +181,7 @@ enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch
     if (status != TKV_OK || batch->draft.count == 0)
         return status;
     if (batch->deletes < batch->draft.count)
-        status = tkv_write_check_space(store, batch->draft.size, err);
+        status = tkv_space_check(store, batch->draft.size, err);
     if (status != TKV_OK)
         return status;
     tkv_upkeep_pace(store, batch->user_bytes);

@@ -35,11 +35,8 @@ static bool is_empty(struct tkv_datafile *file)
 
 static enum tkv_status note_failure(struct tkv_store *store, enum tkv_status status)
 {
-    if (status == TKV_NO_SPACE) {
-        if (!atomic_exchange(&store->disk_full, true))
-            tkv_store_emit(
-                store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = status});
-    }
+    if (status == TKV_NO_SPACE)
+        tkv_space_exhausted(store);
     return status;
 }
 
@@ -49,33 +46,6 @@ static enum tkv_status note_sync(struct tkv_store *store, enum tkv_status status
     if (status != TKV_OK)
         tkv_store_poison(store, status);
     return status;
-}
-
-/* The last of the disk is for deletes and for the compactor, which need room to make room: a
- * data file's worth, or an eighth of a small disk; and what is in memory must still fit. */
-static bool has_space(struct tkv_store *store)
-{
-    struct tkv_os_fs_info info;
-    uint64_t reserve = tkv_files_capacity(store);
-
-    if (store->os->fs_info(store->os, store->dir, &info) < 0) {
-        atomic_store(&store->space_left, UINT64_MAX); /* then a write will tell */
-        return true;
-    }
-    if (reserve > info.total_bytes / 8)
-        reserve = info.total_bytes / 8;
-    reserve += TKV_FLUSH_SIZE; /* a remainder that was not worth writing */
-    atomic_store(&store->space_left,
-                 info.free_bytes > reserve ? info.free_bytes - reserve : 0);
-    return atomic_load(&store->unflushed) < atomic_load(&store->space_left);
-}
-
-static void note_space(struct tkv_store *store)
-{
-    if (has_space(store))
-        atomic_store(&store->disk_full, false);
-    else
-        (void)note_failure(store, TKV_NO_SPACE);
 }
 
 static enum tkv_status write_file(struct tkv_store *store, struct tkv_datafile *file,
@@ -90,12 +60,19 @@ static enum tkv_status write_file(struct tkv_store *store, struct tkv_datafile *
     return status;
 }
 
+/* A remainder waits for more, but in one file only: space.c keeps room for one. */
+static bool is_worth_writing(struct tkv_datafile *file, uint64_t size)
+{
+    return size - atomic_load(&file->written) >=
+           (atomic_load(&file->sealed) ? 1 : TKV_FLUSH_SIZE);
+}
+
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
+    const uint64_t flushing = atomic_load(&store->unflushed);
     enum tkv_status status = TKV_OK;
 
-    atomic_store(&store->unflushed, 0);
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t size;
@@ -103,13 +80,13 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
         if (file == NULL || !is_fed_by_log(file))
             continue;
         size = atomic_load_explicit(&file->size, memory_order_acquire);
-        if (size - atomic_load(&file->written) >= TKV_FLUSH_SIZE)
+        if (is_worth_writing(file, size))
             status = write_file(store, file, size, err);
     }
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */
-    if (status == TKV_NO_SPACE || !has_space(store))
-        (void)note_failure(store, TKV_NO_SPACE);
+    if (!tkv_space_look(store, flushing) || status == TKV_NO_SPACE)
+        tkv_space_exhausted(store);
     return status;
 }
 
@@ -480,7 +457,7 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
     free(plan.targets);
     if (status != TKV_OK)
         return note_failure(store, status);
-    note_space(store);
+    tkv_space_note(store);
     tkv_usage_add(&store->counters.checkpoints, 1);
     store->checkpoint_us = tkv_store_now_us(store);
     tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_CHECKPOINTED,

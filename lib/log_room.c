@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * log_room.c - room in the log: when a checkpoint is due, and when the log grows instead.
+ * It never grows into the disk's reserve (space.c).
  *
  * When something fails: growing is an improvement as long as a checkpoint makes room; without
  * either, the writer that asked is refused. A failed sync poisons the store.
@@ -15,6 +16,7 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
                                 struct tkv_error *err)
 {
     struct tkv_wal_state state;
+    enum tkv_status status;
     uint64_t end;
 
     tkv_wal_state(&store->wal, &state);
@@ -25,7 +27,12 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
         end = store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
     if (end <= state.end)
         return TKV_OK;
-    return tkv_wal_grow(&store->wal, end, err);
+    if (!tkv_space_permits(store, end - state.end))
+        return tkv_fail(err, TKV_NO_SPACE, "no space to let %s grow by %llu bytes",
+                        TKV_WAL_NAME, (unsigned long long)(end - state.end));
+    status = tkv_wal_grow(&store->wal, end, err);
+    (void)tkv_space_look(store, 0);
+    return status;
 }
 
 static void note_capacity(struct tkv_store *store)

@@ -185,6 +185,21 @@ enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
 
+/* ---- space.c: what is left of the disk, and for whom ------------------------------ */
+
+/* A full disk refuses what needs more of it, at once and without touching the log. */
+enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
+                                struct tkv_error *err);
+/* See how much is left, now that `flushed` of the unflushed bytes are on the disk. False when
+ * what remains in memory does not fit beside the reserve. With `upkeep` held. */
+bool tkv_space_look(struct tkv_store *store, uint64_t flushed);
+/* Look, and set or clear `disk_full`. With `upkeep` held. */
+void tkv_space_note(struct tkv_store *store);
+/* Set `disk_full` and tell it once. */
+void tkv_space_exhausted(struct tkv_store *store);
+/* Would `bytes` more of anything but records leave the reserve alone? With `upkeep` held. */
+bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
+
 /* ---- log_room.c: room in the log ------------------------------------------------- */
 
 /* The ring is half used: time for a checkpoint. */
@@ -252,10 +267,6 @@ enum tkv_status tkv_read_record(struct tkv_store *store,
 enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
                                 struct tkv_error *err);
 enum tkv_status tkv_write_check_expiry(uint64_t expires_at_ms, struct tkv_error *err);
-/* A full disk refuses what needs more of it, at once and without touching the log. */
-enum tkv_status tkv_write_check_space(struct tkv_store *store, uint64_t bytes,
-                                      struct tkv_error *err);
-
 /* ---- large.c: values in files of their own --------------------------------------- */
 
 struct tkv_large_reference {

@@ -36,30 +36,6 @@ enum tkv_status tkv_write_check_expiry(uint64_t expires_at_ms, struct tkv_error 
     return TKV_OK;
 }
 
-/* What the log takes must fit on the disk: flushed bytes are counted there, the others here. */
-static bool is_out_of_space(struct tkv_store *store, uint64_t bytes)
-{
-    return atomic_load_explicit(&store->unflushed, memory_order_relaxed) + bytes >=
-           atomic_load_explicit(&store->space_left, memory_order_relaxed);
-}
-
-enum tkv_status tkv_write_check_space(struct tkv_store *store, uint64_t bytes,
-                                      struct tkv_error *err)
-{
-    if (is_out_of_space(store, bytes))
-        tkv_upkeep_flush(store);
-    if (is_out_of_space(store, bytes) && !atomic_load(&store->disk_full))
-        return tkv_fail(err, TKV_NO_SPACE, "no space for %llu bytes on the disk",
-                        (unsigned long long)bytes);
-    if (!atomic_load_explicit(&store->disk_full, memory_order_relaxed))
-        return TKV_OK;
-    tkv_upkeep_after_write(store); /* perhaps there is room again */
-    if (!atomic_load(&store->disk_full))
-        return TKV_OK;
-    return tkv_fail(err, TKV_NO_SPACE,
-                    "the disk is full: delete something, or make room and try again");
-}
-
 /* ---- Single keys ----------------------------------------------------------------- */
 
 static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
@@ -67,7 +43,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
                            struct tkv_error *err)
 {
     struct tkv_draft draft;
-    enum tkv_status status = tkv_write_check_space(store, key.size + value.size, err);
+    enum tkv_status status = tkv_space_check(store, key.size + value.size, err);
 
     if (status != TKV_OK)
         return status;

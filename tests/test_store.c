@@ -1082,6 +1082,56 @@ TEST(a_store_on_a_full_disk_opens_again)
     end(&f);
 }
 
+/* Room for a data file, or an eighth of the disk, beside what is in memory. */
+static void check_reserve(const struct fixture *f)
+{
+    struct tkv_os_fs_info info;
+    uint64_t reserve = tkv_files_capacity(f->store);
+
+    CHECK_EQ(f->disk->os.fs_info(&f->disk->os, f->store->dir, &info), 0);
+    if (reserve > info.total_bytes / 8)
+        reserve = info.total_bytes / 8;
+    CHECK(info.free_bytes >= atomic_load(&f->store->unflushed) + reserve);
+}
+
+/* Whatever the disk's size: what filled it can be recovered on it, and deletes go on. */
+static void check_full_disk_after_kill(enum tkv_durability durability, uint64_t capacity)
+{
+    struct fixture f = begin_closed();
+    struct simdisk *killed;
+    unsigned count;
+
+    f.options.durability = durability;
+    f.options.wal_size_max = 64 * 1024 * 1024;
+    f.options.data_file_size_max = 4 * 1024 * 1024;
+    f.disk->capacity = capacity;
+    reopen(&f);
+    count = fill_disk(&f);
+    check_reserve(&f);
+    killed = simdisk_clone(f.disk);
+    (void)tkv_close(f.store, NULL);
+    simdisk_free(f.disk);
+    f.disk = killed;
+    f.store = NULL;
+    reopen(&f);
+    for (unsigned i = 0; i < count; i++)
+        check_number(&f, i, 0, 3000);
+    for (unsigned i = 0; i < count; i++)
+        delete_number(&f, i);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    put(&f, "k", "v");
+    CHECK_EQ(stats_of(&f).keys, 1);
+    end(&f);
+}
+
+TEST(a_growing_log_leaves_the_reserve_of_a_full_disk_alone)
+{
+    for (uint64_t capacity = 2u << 20; capacity < 4u << 20; capacity += 64 * 1024) {
+        check_full_disk_after_kill(TKV_DURABILITY_ALWAYS, capacity);
+        check_full_disk_after_kill(TKV_DURABILITY_NONE, capacity);
+    }
+}
+
 /* ---- Failed calls ------------------------------------------------------------------------------------------------ */
 
 /* Fail one call in the life of a store, of the given kinds; then nothing acknowledged is lost,

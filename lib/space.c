@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.c - what is left of the disk, and for whom.
+ *
+ * The last of the disk is a reserve for deletes and for the compactor, which need room to
+ * make room: a data file's worth, or an eighth of a small disk. What is in memory must fit
+ * beside it at any time, or the next opening would find a log that it cannot flush.
+ *
+ *     |  files  |  memory tails, not flushed  |  for more puts  |  reserve  |
+ *               |<--------- space_left at the last look ------->|
+ *
+ * Whatever else grows (the log) must leave the same alone. A full disk clears by itself: the
+ * flusher, or without threads the next write, looks again.
+ */
+#include "store.h"
+
+void tkv_space_exhausted(struct tkv_store *store)
+{
+    if (!atomic_exchange(&store->disk_full, true))
+        tkv_store_emit(
+            store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = TKV_NO_SPACE});
+}
+
+/* UINT64_MAX when the file system does not say: then a write will tell. */
+static uint64_t bytes_beside_reserve(struct tkv_store *store)
+{
+    struct tkv_os_fs_info info;
+    uint64_t reserve = tkv_files_capacity(store);
+
+    if (store->os->fs_info(store->os, store->dir, &info) < 0)
+        return UINT64_MAX;
+    if (reserve > info.total_bytes / 8)
+        reserve = info.total_bytes / 8;
+    reserve += TKV_FLUSH_SIZE; /* a remainder that was not worth writing */
+    return info.free_bytes > reserve ? info.free_bytes - reserve : 0;
+}
+
+bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
+{
+    const uint64_t left = bytes_beside_reserve(store);
+
+    /* In this order, what was flushed counts twice for a moment, never not at all. */
+    atomic_store(&store->space_left, left);
+    tkv_usage_sub(&store->unflushed, flushed);
+    return atomic_load(&store->unflushed) < left;
+}
+
+bool tkv_space_permits(struct tkv_store *store, uint64_t bytes)
+{
+    const uint64_t left = bytes_beside_reserve(store);
+    const uint64_t unflushed = atomic_load(&store->unflushed);
+
+    return left > unflushed && left - unflushed > bytes;
+}
+
+void tkv_space_note(struct tkv_store *store)
+{
+    if (tkv_space_look(store, 0))
+        atomic_store(&store->disk_full, false);
+    else
+        tkv_space_exhausted(store);
+}
+
+/* ---- Before a write -------------------------------------------------------------- */
+
+static bool is_out_of_space(struct tkv_store *store, uint64_t bytes)
+{
+    return atomic_load_explicit(&store->unflushed, memory_order_relaxed) + bytes >=
+           atomic_load_explicit(&store->space_left, memory_order_relaxed);
+}
+
+enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
+                                struct tkv_error *err)
+{
+    if (is_out_of_space(store, bytes))
+        tkv_upkeep_flush(store);
+    if (is_out_of_space(store, bytes) && !atomic_load(&store->disk_full))
+        return tkv_fail(err, TKV_NO_SPACE, "no space for %llu bytes on the disk",
+                        (unsigned long long)bytes);
+    if (!atomic_load_explicit(&store->disk_full, memory_order_relaxed))
+        return TKV_OK;
+    tkv_upkeep_after_write(store); /* perhaps there is room again */
+    if (!atomic_load(&store->disk_full))
+        return TKV_OK;
+    return tkv_fail(err, TKV_NO_SPACE,
+                    "the disk is full: delete something, or make room and try again");
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "machine.h"
+
+#include "engine.h"
+#include "latency.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define BLOCK  4096u
+#define BLOCKS 4096u
+
+static uint64_t walked_bytes;
+
+static int add_size(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    (void)path;
+    (void)where;
+    if (type == FTW_F)
+        walked_bytes += (uint64_t)st->st_blocks * 512;
+    return 0;
+}
+
+uint64_t bench_disk_bytes(const char *path)
+{
+    walked_bytes = 0;
+    (void)nftw(path, add_size, 16, FTW_PHYS);
+    return walked_bytes;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    (void)st;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+void bench_remove(const char *path)
+{
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+uint64_t bench_device_bytes(const char *path)
+{
+    char name[96];
+    uint64_t sectors = 0;
+    struct stat st;
+    FILE *file;
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    (void)syncfs(fd);
+    if (fstat(fd, &st) != 0)
+        st.st_dev = 0;
+    (void)close(fd);
+    snprintf(name, sizeof name, "/sys/dev/block/%u:%u/stat", major(st.st_dev),
+             minor(st.st_dev));
+    file = fopen(name, "re");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%*u %*u %*u %*u %*u %*u %" SCNu64, &sectors) != 1)
+        sectors = 0;
+    (void)fclose(file);
+    return sectors * 512;
+}
+
+uint64_t bench_rss_bytes(void)
+{
+    uint64_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%*u %" SCNu64, &pages) != 1)
+        pages = 0;
+    (void)fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void write_block(int fd, const void *block, uint64_t number)
+{
+    if (pwrite(fd, block, BLOCK, (off_t)(number % BLOCKS * BLOCK)) != (ssize_t)BLOCK)
+        bench_die("bench", "bare write", "failed");
+}
+
+double bench_bare_writes(const char *path, double seconds)
+{
+    char name[1100], *block = aligned_alloc(BLOCK, BLOCK);
+    uint64_t count = 0, started_ns;
+    int fd;
+
+    snprintf(name, sizeof name, "%s/bare", path);
+    fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || block == NULL)
+        bench_die("bench", name, "cannot be made");
+    memset(block, 1, BLOCK);
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        write_block(fd, block, i);
+    if (fsync(fd) != 0 || close(fd) != 0)
+        bench_die("bench", name, "cannot be synced");
+    fd = open(name, O_RDWR | O_DIRECT | O_DSYNC | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    started_ns = bench_now_ns();
+    while (bench_now_ns() - started_ns < (uint64_t)(seconds * 1e9))
+        write_block(fd, block, count++);
+    started_ns = bench_now_ns() - started_ns;
+    (void)close(fd);
+    (void)unlink(name);
+    free(block);
+    return (double)count * 1e9 / (double)started_ns;
+}

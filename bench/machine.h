@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* machine.h - what a run cost the machine, and the limits that a run is put under. */
+#ifndef BENCH_MACHINE_H
+#define BENCH_MACHINE_H
+
+#include <stdint.h>
+
+/* Bytes that the files below `path` occupy. */
+uint64_t bench_disk_bytes(const char *path);
+/* Bytes ever written to the device that holds `path`, by anybody; 0 where the kernel does not
+ * tell. Dirty pages of that file system are written first. */
+uint64_t bench_device_bytes(const char *path);
+/* Resident memory of this process, mapped files included. */
+uint64_t bench_rss_bytes(void);
+
+/* Remove a directory and everything in it; fine when there is none. */
+void bench_remove(const char *path);
+/* The speed of the machine's disk: 4 KiB blocks that were written before, overwritten one after
+ * the other with O_DIRECT|O_DSYNC. Writes a second; 0 where that is refused. */
+double bench_bare_writes(const char *path, double seconds);
+
+#endif

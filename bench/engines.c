@@ -2,9 +2,6 @@
 /* engines.c - which engines this build knows. */
 #include "engine.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #define ENGINES(X)      \
     X(tinykv)           \
     BENCH_LMDB(X)       \
@@ -58,9 +55,3 @@ ENGINES(DECLARE)
 
 const struct bench_engine *const bench_engines[] = {ENGINES(ENTER)};
 const size_t bench_engine_count = sizeof bench_engines / sizeof bench_engines[0];
-
-_Noreturn void bench_die(const char *engine, const char *what, const char *why)
-{
-    fprintf(stderr, "%s: %s: %s\n", engine, what, why);
-    exit(1);
-}

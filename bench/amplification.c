@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * amplification.c - how many bytes the data files take for each live byte, and how many are
+ * written to them for each byte of the user, in the steady state: after the store has been
+ * overwritten several times, at each of several space factors, uniformly and by zipf.
+ *
+ *     bench_amplification DIRECTORY [KEYS [VALUE_SIZE [ROUNDS]]]
+ *
+ * One JSON object a line. Without threads, so that the figures follow from the arguments and the
+ * store's own random hash seeds alone, not from the speed of the machine.
+ */
+#include "generator.h"
+#include "machine.h"
+#include "tinykv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FILES 250.0 /* data files of this share of the live bytes */
+
+struct scene {
+    const char *directory;
+    uint64_t keys, rounds;
+    size_t value_size;
+    struct tkv_store *store;
+    uint8_t *values;
+};
+
+static struct tkv_error err;
+
+static void check(enum tkv_status status)
+{
+    if (status != TKV_OK)
+        bench_die("bench_amplification", "failed", err.message);
+}
+
+static uint64_t file_size(const struct scene *scene)
+{
+    const double size = (double)scene->keys * (double)(scene->value_size + 64) / FILES;
+
+    return size < 65536 ? 65536 : (uint64_t)size;
+}
+
+static void open_store(struct scene *scene, double space_factor)
+{
+    struct tkv_options options = TKV_OPTIONS_DEFAULT;
+
+    options.durability = TKV_DURABILITY_NONE;
+    options.background = false;
+    options.space_factor = space_factor;
+    options.data_file_size_min = options.data_file_size_max = file_size(scene);
+    options.wal_size_max = 4u * 1024 * 1024;
+    check(tkv_open(scene->directory, &options, &scene->store, NULL, &err));
+}
+
+static void put(struct scene *scene, uint64_t number, uint64_t version)
+{
+    char key[BENCH_KEY_SIZE];
+
+    bench_key(number, key);
+    check(tkv_put(
+        scene->store, tkv_bytes(key, BENCH_KEY_SIZE),
+        tkv_bytes(bench_value(scene->values, number + version), scene->value_size), &err));
+}
+
+static struct tkv_stats stats_of(struct scene *scene)
+{
+    struct tkv_stats stats;
+
+    check(tkv_stats(scene->store, &stats, &err));
+    return stats;
+}
+
+/* One round of as many overwrites as there are keys; returns the mean of disk / live. */
+static double overwrite(struct scene *scene, const uint32_t *draws, uint64_t *at)
+{
+    double sum = 0;
+    uint64_t samples = 0;
+
+    for (uint64_t i = 0; i < scene->keys; i++, ++*at) {
+        put(scene, draws[*at & (BENCH_DRAWS - 1)], *at);
+        if (i % 1024 == 0) {
+            const struct tkv_stats stats = stats_of(scene);
+
+            sum += (double)stats.disk_bytes / (double)stats.live_bytes;
+            samples++;
+        }
+    }
+    return sum / (double)samples;
+}
+
+static void measure(struct scene *scene, enum bench_distribution distribution,
+                    double space_factor)
+{
+    uint32_t *draws = bench_draw(distribution, scene->keys, 1);
+    struct tkv_stats before, after;
+    double space = 0, live;
+    uint64_t at = 0;
+
+    open_store(scene, space_factor);
+    for (uint64_t i = 0; i < scene->keys; i++)
+        put(scene, i, 0);
+    for (uint64_t round = 0; round < scene->rounds; round++)
+        (void)overwrite(scene, draws, &at); /* settles */
+    before = stats_of(scene);
+    for (uint64_t round = 0; round < scene->rounds; round++)
+        space += overwrite(scene, draws, &at) / (double)scene->rounds;
+    after = stats_of(scene);
+    live = (double)after.live_bytes;
+    printf("{\"distribution\":\"%s\",\"keys\":%llu,\"value_size\":%zu,"
+           "\"space_factor\":%.3f,\"space_amplification\":%.3f,"
+           "\"write_amplification\":%.3f}\n",
+           distribution == BENCH_UNIFORM ? "uniform" : "zipf",
+           (unsigned long long)scene->keys, scene->value_size, space_factor, space,
+           (double)(after.data_bytes_written - before.data_bytes_written) /
+               (live * (double)scene->rounds));
+    fflush(stdout);
+    check(tkv_close(scene->store, &err));
+    bench_remove(scene->directory);
+    free(draws);
+}
+
+int main(int argc, char **argv)
+{
+    static const double factors[] = {1.25, 1.386, 1.53};
+    struct scene scene = {.keys = 100000, .value_size = 1000, .rounds = 5};
+
+    if (argc < 2 || argc > 5) {
+        fprintf(stderr,
+                "usage: bench_amplification DIRECTORY [KEYS [VALUE_SIZE [ROUNDS]]]\n");
+        return 2;
+    }
+    scene.directory = argv[1];
+    if (argc > 2)
+        scene.keys = strtoull(argv[2], NULL, 10);
+    if (argc > 3)
+        scene.value_size = strtoull(argv[3], NULL, 10);
+    if (argc > 4)
+        scene.rounds = strtoull(argv[4], NULL, 10);
+    scene.values = bench_values_new(scene.value_size);
+    for (unsigned i = 0; i < 3; i++) {
+        measure(&scene, BENCH_UNIFORM, factors[i]);
+        measure(&scene, BENCH_ZIPF, factors[i]);
+    }
+    free(scene.values);
+    return 0;
+}

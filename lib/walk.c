@@ -87,12 +87,15 @@ static bool decode(struct tkv_walk *walk, uint64_t left)
     return true;
 }
 
-/* Zeros up to the next block boundary separate what two checkpoints have made durable. Only
- * asked where no record is: a record may begin with zeros when its checksum does. */
+/* Zeros up to the next block boundary separate what two checkpoints have made durable; a block
+ * that begins with them was lost. Only asked where no record is: a record may begin with zeros
+ * when its checksum does. */
 static bool skip_padding(struct tkv_walk *walk)
 {
-    uint64_t boundary = tkv_round_up(walk->next + 1, TKV_BLOCK_SIZE);
+    uint64_t boundary = tkv_round_up(walk->next, TKV_BLOCK_SIZE);
 
+    if (boundary == walk->next)
+        return false;
     if (boundary > walk->end)
         boundary = walk->end;
     if (!load(walk, (size_t)(boundary - walk->next)))

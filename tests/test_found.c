@@ -135,3 +135,25 @@ TEST(writers_who_together_exceed_a_small_log_are_served_in_several_groups)
     CHECK_OK(tkv_close(store, &err));
     simdisk_free(disk);
 }
+
+/* A block of an unsealed data file reads as zeros: it was synced, so it is no padding. */
+TEST(a_block_that_was_lost_is_not_taken_for_padding)
+{
+    static const uint8_t zeros[SIMDISK_PAGE];
+    const struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(5), *after;
+    struct tkv_store *store = open_on(disk, &options), *again;
+    struct tkv_error err;
+
+    CHECK_OK(tkv_put(store, tkv_text("first"), tkv_text("value"), &err));
+    CHECK_OK(tkv_checkpoint(store, &err));
+    CHECK_OK(tkv_put(store, tkv_text("second"), tkv_text("value"), &err));
+    CHECK_OK(tkv_checkpoint(store, &err));
+    after = simdisk_survivor(disk, SIMDISK_KILLED, 0, SIMDISK_PAGE);
+    CHECK(simdisk_file_write(after, "0000000001.data", zeros, sizeof zeros, SIMDISK_PAGE) >
+          0);
+    CHECK_EQ(tkv_open_on(&after->os, "store", &options, &again, NULL, &err), TKV_CORRUPT);
+    simdisk_free(after);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}

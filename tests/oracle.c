@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "oracle.h"
+#include "oracle_private.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -20,8 +20,7 @@ static void *must(void *memory)
     return memory;
 }
 
-__attribute__((format(printf, 2, 3))) static bool refuse(struct oracle_report *why,
-                                                         const char *format, ...)
+bool oracle_refuse(struct oracle_report *why, const char *format, ...)
 {
     va_list arguments;
 
@@ -29,6 +28,11 @@ __attribute__((format(printf, 2, 3))) static bool refuse(struct oracle_report *w
     (void)vsnprintf(why->text, sizeof why->text, format, arguments);
     va_end(arguments);
     return false;
+}
+
+uint64_t oracle_hash(const void *bytes, size_t size)
+{
+    return XXH3_64bits(bytes, size);
 }
 
 static uint64_t mix(uint64_t x)
@@ -58,7 +62,7 @@ struct tkv_slice oracle_key(unsigned key)
     return tkv_text(texts[key]);
 }
 
-static unsigned key_number(struct tkv_slice key)
+unsigned oracle_key_number(struct tkv_slice key)
 {
     for (unsigned i = 0; i < ORACLE_KEYS; i++) {
         const struct tkv_slice known = oracle_key(i);
@@ -135,8 +139,16 @@ static void issue(struct oracle *oracle, size_t item_count)
         oracle->op_capacity = oracle->op_capacity * 2 + 64;
         oracle->ops = must(realloc(oracle->ops, oracle->op_capacity * sizeof *oracle->ops));
     }
+    const size_t first = oracle->item_count - item_count;
+    const uint64_t before =
+        oracle->issued == 0 ? 0 : oracle->ops[oracle->issued - 1].history;
+
     oracle->ops[oracle->issued++] = (struct oracle_op){
-        .first_item = oracle->item_count - item_count, .item_count = item_count};
+        .first_item = first,
+        .item_count = item_count,
+        .history = XXH3_64bits_withSeed(oracle->items + first,
+                                        item_count * sizeof *oracle->items, before),
+    };
 }
 
 /* Returns the value, which the caller frees; NULL for a delete. */
@@ -153,7 +165,15 @@ static uint8_t *add_item(struct oracle *oracle, struct oracle_item item)
         value = make_value(oracle, oracle->item_count, &item);
         item.hash = XXH3_64bits(value, item.size);
     }
-    oracle->items[oracle->item_count++] = item;
+    /* Byte by byte, for the hash of a history. */
+    memset(&oracle->items[oracle->item_count], 0, sizeof item);
+    oracle->items[oracle->item_count].key = item.key;
+    oracle->items[oracle->item_count].is_delete = item.is_delete;
+    oracle->items[oracle->item_count].flags = item.flags;
+    oracle->items[oracle->item_count].size = item.size;
+    oracle->items[oracle->item_count].expires_at_ms = item.expires_at_ms;
+    oracle->items[oracle->item_count].hash = item.hash;
+    oracle->item_count++;
     return value;
 }
 
@@ -289,9 +309,9 @@ static bool read_entries(struct tkv_store *store, struct oracle_found *found,
     enum tkv_status status = tkv_iterator_new(store, false, &iterator, &err);
 
     if (status != TKV_OK)
-        return refuse(why, "iterator: %s", err.message);
+        return oracle_refuse(why, "iterator: %s", err.message);
     while ((status = tkv_iterator_next(iterator, &entry, &err)) == TKV_OK) {
-        const unsigned key = key_number(entry.key);
+        const unsigned key = oracle_key_number(entry.key);
 
         if (key == ORACLE_KEYS || found->present[key]) {
             status = TKV_CORRUPT;
@@ -306,7 +326,7 @@ static bool read_entries(struct tkv_store *store, struct oracle_found *found,
         found->count++;
     }
     tkv_iterator_free(iterator);
-    return status == TKV_NOT_FOUND || refuse(why, "iteration: %s", err.message);
+    return status == TKV_NOT_FOUND || oracle_refuse(why, "iteration: %s", err.message);
 }
 
 static bool is_as_found(const struct oracle_found *found, unsigned key, const void *value,
@@ -327,17 +347,17 @@ static bool read_one(struct tkv_store *store, const struct oracle_found *found,
     bool same;
 
     if (status != expected)
-        return refuse(why, "exists(key %u) is %d, iteration says %d", key, (int)status,
-                      (int)expected);
+        return oracle_refuse(why, "exists(key %u) is %d, iteration says %d", key,
+                             (int)status, (int)expected);
     status = tkv_get_copy(store, oracle_key(key), &value, &size, &err);
     if (status != expected)
-        return refuse(why, "get(key %u) is %d, iteration says %d: %s", key, (int)status,
-                      (int)expected, err.message);
+        return oracle_refuse(why, "get(key %u) is %d, iteration says %d: %s", key,
+                             (int)status, (int)expected, err.message);
     if (status != TKV_OK)
         return true;
     same = is_as_found(found, key, value, size);
     tkv_free(value);
-    return same || refuse(why, "get(key %u) and iteration differ", key);
+    return same || oracle_refuse(why, "get(key %u) and iteration differ", key);
 }
 
 static bool read_together(struct tkv_store *store, const struct oracle_found *found,
@@ -353,13 +373,13 @@ static bool read_together(struct tkv_store *store, const struct oracle_found *fo
         keys[key] = oracle_key(key);
     status = tkv_multi_get(store, keys, ORACLE_KEYS, pins, statuses, &err);
     if (status != TKV_OK)
-        good = refuse(why, "multi_get: %s", err.message);
+        good = oracle_refuse(why, "multi_get: %s", err.message);
     for (unsigned key = 0; key < ORACLE_KEYS && good; key++) {
         if (statuses[key] != (found->present[key] ? TKV_OK : TKV_NOT_FOUND))
-            good = refuse(why, "multi_get(key %u) is %d", key, (int)statuses[key]);
+            good = oracle_refuse(why, "multi_get(key %u) is %d", key, (int)statuses[key]);
         else if (statuses[key] == TKV_OK &&
                  !is_as_found(found, key, pins[key].value.data, pins[key].value.size))
-            good = refuse(why, "multi_get(key %u) and iteration differ", key);
+            good = oracle_refuse(why, "multi_get(key %u) and iteration differ", key);
     }
     for (unsigned key = 0; key < ORACLE_KEYS; key++)
         tkv_unpin(&pins[key]);
@@ -370,8 +390,8 @@ static void keep_finding(void *context, const struct tkv_finding *finding)
 {
     struct oracle_report *why = context;
 
-    (void)refuse(why, "verify: %s at %" PRIu64 ": %s", finding->file, finding->offset,
-                 finding->message);
+    (void)oracle_refuse(why, "verify: %s at %" PRIu64 ": %s", finding->file,
+                        finding->offset, finding->message);
 }
 
 bool oracle_read(struct tkv_store *store, struct oracle_found *ret_found,
@@ -391,24 +411,19 @@ bool oracle_read(struct tkv_store *store, struct oracle_found *ret_found,
     if (!read_together(store, ret_found, ret_why))
         return false;
     if (tkv_stats(store, &stats, &err) != TKV_OK || stats.keys != ret_found->count)
-        return refuse(ret_why, "stats.keys is %" PRIu64 ", iteration found %zu", stats.keys,
-                      ret_found->count);
-    refuse(ret_why, "verify failed");
+        return oracle_refuse(ret_why, "stats.keys is %" PRIu64 ", iteration found %zu",
+                             stats.keys, ret_found->count);
+    oracle_refuse(ret_why, "verify failed");
     if (tkv_verify(store, keep_finding, ret_why, &report, &err) != TKV_OK)
         return false;
     return report.keys == ret_found->count ||
-           refuse(ret_why, "verify counted %" PRIu64 " keys, iteration %zu", report.keys,
-                  ret_found->count);
+           oracle_refuse(ret_why, "verify counted %" PRIu64 " keys, iteration %zu",
+                         report.keys, ret_found->count);
 }
 
 /* ---- Comparing ---------------------------------------------------------------------------------------- */
 
-/* Which item each key has: its number plus one, 0 for none. */
-struct state {
-    size_t items[ORACLE_KEYS];
-};
-
-static void apply(const struct oracle *oracle, size_t op, struct state *state)
+void oracle_apply(const struct oracle *oracle, size_t op, struct oracle_state *state)
 {
     const struct oracle_op *o = &oracle->ops[op];
 
@@ -418,24 +433,31 @@ static void apply(const struct oracle *oracle, size_t op, struct state *state)
         state->items[oracle->items[i].key] = oracle->items[i].is_delete ? 0 : i + 1;
 }
 
+bool oracle_key_is(const struct oracle *oracle, const struct oracle_state *state,
+                   const struct oracle_found *found, unsigned key, uint64_t now_ms)
+{
+    const struct oracle_item *item =
+        state->items[key] == 0 ? NULL : &oracle->items[state->items[key] - 1];
+
+    if (item != NULL && item->expires_at_ms != 0 && item->expires_at_ms <= now_ms)
+        item = NULL;
+    if (found->present[key] != (item != NULL))
+        return false;
+    return item == NULL ||
+           (item->size == found->size[key] && item->hash == found->hash[key] &&
+            item->expires_at_ms == found->expires_at_ms[key]);
+}
+
 /* ORACLE_KEYS when all agree, else the first key that does not. */
-static unsigned first_difference(const struct oracle *oracle, const struct state *state,
+static unsigned first_difference(const struct oracle *oracle,
+                                 const struct oracle_state *state,
                                  const struct oracle_found *found, uint64_t now_ms)
 {
-    for (unsigned key = 0; key < ORACLE_KEYS; key++) {
-        const struct oracle_item *item =
-            state->items[key] == 0 ? NULL : &oracle->items[state->items[key] - 1];
+    unsigned key = 0;
 
-        if (item != NULL && item->expires_at_ms != 0 && item->expires_at_ms <= now_ms)
-            item = NULL;
-        if (found->present[key] != (item != NULL))
-            return key;
-        if (item != NULL &&
-            (item->size != found->size[key] || item->hash != found->hash[key] ||
-             item->expires_at_ms != found->expires_at_ms[key]))
-            return key;
-    }
-    return ORACLE_KEYS;
+    while (key < ORACLE_KEYS && oracle_key_is(oracle, state, found, key, now_ms))
+        key++;
+    return key;
 }
 
 /* For the report: which write the value that was found comes from. */
@@ -459,17 +481,17 @@ static long origin(const struct oracle *oracle, const struct oracle_found *found
 static bool explain(const struct oracle *oracle, const struct oracle_found *found,
                     size_t least, size_t most, uint64_t now_ms, struct oracle_report *why)
 {
-    struct state state = {{0}};
+    struct oracle_state state = {{0}};
     size_t used = 0;
 
     for (size_t op = 0; op < least; op++)
-        apply(oracle, op, &state);
+        oracle_apply(oracle, op, &state);
     used += (size_t)snprintf(why->text, sizeof why->text,
                              "no prefix from %zu to %zu fits; against %zu:", least, most,
                              least);
     for (unsigned key = 0; key < ORACLE_KEYS && used < sizeof why->text - 60; key++) {
         struct oracle_found one = {.count = 0};
-        struct state wanted = {{0}};
+        struct oracle_state wanted = {{0}};
 
         one.present[key] = found->present[key];
         one.size[key] = found->size[key];
@@ -489,12 +511,12 @@ bool oracle_match(const struct oracle *oracle, const struct oracle_found *found,
                   size_t least, size_t most, uint64_t now_ms, size_t *ret_prefix,
                   struct oracle_report *ret_why)
 {
-    struct state state = {{0}};
+    struct oracle_state state = {{0}};
     bool any = false;
 
     for (size_t prefix = 0; prefix <= most; prefix++) {
         if (prefix > 0)
-            apply(oracle, prefix - 1, &state);
+            oracle_apply(oracle, prefix - 1, &state);
         if (prefix >= least &&
             first_difference(oracle, &state, found, now_ms) == ORACLE_KEYS) {
             *ret_prefix = prefix;
@@ -511,9 +533,9 @@ bool oracle_same(const struct oracle_found *left, const struct oracle_found *rig
         if (left->present[key] != right->present[key] ||
             left->size[key] != right->size[key] || left->hash[key] != right->hash[key] ||
             left->expires_at_ms[key] != right->expires_at_ms[key])
-            return refuse(ret_why, "key %u differs: present %d, then %d; %u bytes, then %u",
-                          key, left->present[key], right->present[key], left->size[key],
-                          right->size[key]);
+            return oracle_refuse(
+                ret_why, "key %u differs: present %d, then %d; %u bytes, then %u", key,
+                left->present[key], right->present[key], left->size[key], right->size[key]);
     }
     return true;
 }

@@ -43,7 +43,8 @@ struct oracle_item {
 struct oracle_op {
     size_t first_item, item_count;
     uint64_t acked_us;
-    bool is_out; /* failed in a way that leaves nothing behind */
+    uint64_t history; /* a hash of all writes up to this one */
+    bool is_out;      /* failed in a way that leaves nothing behind */
 };
 
 struct oracle {

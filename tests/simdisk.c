@@ -199,7 +199,10 @@ static int rename_entry(struct simdisk *disk, int dir, const char *from, const c
     p.target = e->target;
     p.is_directory = e->is_directory;
     if (!p.is_directory) {
-        if (strcmp(to, "MANIFEST") == 0 && disk->inodes[p.target].pending_count > 0)
+        const struct simdisk_inode *inode = &disk->inodes[p.target];
+        /* Doomed units are those of a sync that failed, or will say so later. */
+        if (strcmp(to, "MANIFEST") == 0 &&
+            inode->pending_count > (inode->sync_failed ? 0 : inode->doomed_count))
             simdisk_violated(disk, "%s is renamed to %s before it is synced", from, to);
         strcpy(disk->inodes[p.target].name, to);
     }
@@ -410,6 +413,7 @@ static int64_t read_file(struct simdisk *disk, int fd, void *buffer, size_t size
     size = io_size(disk, size, h->flags & TKV_OS_DIRECT_SYNC);
     size = min_u64(size, inode->size - offset);
     memcpy(buffer, inode->content + offset, size);
+    simdisk_patch_stale(disk, h->target, buffer, size, offset);
     return (int64_t)size;
 }
 
@@ -490,6 +494,7 @@ static int64_t write_file(struct simdisk *disk, int fd, const void *data, size_t
     rc = simdisk_reserve_content(&disk->inodes[h->target], offset + size);
     if (rc < 0)
         return rc;
+    simdisk_end_stale(disk, h->target, offset, size);
     if (cut) {
         disk->crashed_size = size;
         write_cached(disk, h->target, data, size, offset, min_u64(size, disk->crash_cut));
@@ -525,6 +530,15 @@ static int sync_file(struct simdisk *disk, int fd, int fault)
         return -EBADF;
     if (inode->sync_failed)
         simdisk_violated(disk, "%s is synced again after a failed sync", inode->name);
+    if (fault == 0 && inode->late_error != 0) {
+        fault = inode->late_error;
+        inode->late_error = 0;
+    } else if (fault < 0 && disk->failed_sync_is_late) {
+        simdisk_fail_sync(disk, inode_index(disk, inode));
+        inode->sync_failed = false; /* nobody knows yet */
+        inode->late_error = fault;
+        return 0;
+    }
     if (fault < 0) {
         simdisk_fail_sync(disk, inode_index(disk, inode));
         return fault;
@@ -582,9 +596,13 @@ static int sim_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
     struct simdisk *disk = disk_of(os);
     int rc = enter(disk, SIMDISK_ADVISE);
 
-    (void)advice;
-    if (rc == 0 && simdisk_find_inode(disk, fd) == NULL)
-        rc = -EBADF;
+    if (rc == 0) {
+        struct simdisk_inode *inode = simdisk_find_inode(disk, fd);
+        if (inode == NULL)
+            rc = -EBADF;
+        else if (advice == TKV_OS_DROP_CACHE && disk->drops_cache)
+            simdisk_drop_cache(disk, inode_index(disk, inode));
+    }
     return leave(disk, rc);
 }
 
@@ -830,6 +848,7 @@ void simdisk_free(struct simdisk *disk)
     free(disk->handles);
     free(disk->mappings);
     free(disk->pending);
+    free(disk->stale);
     free(disk->bytes);
     free(disk->trace_text);
     (void)pthread_mutex_destroy(&disk->mutex);

@@ -118,6 +118,10 @@ struct simdisk {
     size_t io_size_max; /* reads and writes move at most this much a call; 0: no limit */
     bool root_is_missing, is_remote, is_read_only, no_direct_sync;
     enum simdisk_failed_sync failed_sync;
+    bool failed_sync_is_late; /* it returns 0, and the file's next one the error */
+    bool
+        drops_cache; /* the advice to forget clean pages is taken: what a failed sync lost is
+                         not visible any more */
     uint64_t wall_ms, monotonic_us; /* monotonic advances by 1 a call */
     uint64_t random_state;
 
@@ -159,6 +163,7 @@ struct simdisk {
     struct simdisk_handle *handles;
     struct simdisk_mapping *mappings;
     struct simdisk_pending *pending;
+    struct simdisk_stale *stale;
     uint8_t *bytes; /* data and names of the pending list */
     char *trace_text;
     size_t inode_count, inode_capacity;
@@ -184,6 +189,11 @@ struct simdisk *simdisk_survivor(const struct simdisk *disk, enum simdisk_model 
 struct simdisk *simdisk_clone(const struct simdisk *disk);
 /* Units pending, each write split at multiples of `unit_size`. */
 uint64_t simdisk_pending_count(const struct simdisk *disk, size_t unit_size);
+/* Say for each unit that is pending what becomes of it in that survivor: one line each, such as
+ * "write wal.log 8192+512: 10000000" with a digit for every sector of the page. */
+typedef void simdisk_line_fn(void *context, const char *line);
+void simdisk_explain(const struct simdisk *disk, enum simdisk_model model, uint64_t choice,
+                     size_t unit_size, simdisk_line_fn *fn, void *context);
 /* Of names and contents, volatile and durable; equal images have equal hashes, whatever led
  * to them, as long as nothing is pending. */
 uint64_t simdisk_hash(const struct simdisk *disk);
@@ -210,6 +220,9 @@ int64_t simdisk_file_write(struct simdisk *disk, const char *name, const void *d
                            size_t size, uint64_t offset);
 int64_t simdisk_file_truncate(struct simdisk *disk, const char *name, uint64_t size);
 int64_t simdisk_file_unlink(struct simdisk *disk, const char *name);
+/* Reads of these bytes return `old`, until somebody writes there; mappings are right. */
+void simdisk_serve_stale(struct simdisk *disk, const char *name, uint64_t offset,
+                         const void *old, size_t size);
 /* Call `fn` for every file as "file" or "directory/file", in no particular order. */
 void simdisk_list(const struct simdisk *disk, tkv_os_name_fn *fn, void *context);
 

@@ -466,6 +466,22 @@ void simdisk_settle_pages(struct simdisk *disk, uint32_t target, uint64_t offset
         clean_page(inode, (uint32_t)page);
 }
 
+/* Reads see the medium's content again. */
+static void revert(struct simdisk *disk, struct simdisk_inode *inode)
+{
+    if (simdisk_reserve_content(inode, inode->durable_size) < 0)
+        return; /* mapped and cut short since: nothing can have grown */
+    simdisk_set_size(disk, inode, inode->durable_size);
+    for (size_t i = 0; i < inode->dirty_count; i++) {
+        const uint64_t start = (uint64_t)inode->dirty[i].page * SIMDISK_PAGE;
+        if (start < inode->size) {
+            memcpy(inode->content + start, saved_page(inode, inode->dirty[i].page),
+                   min_u64(SIMDISK_PAGE, inode->size - start));
+        }
+    }
+    simdisk_clean_all_pages(inode);
+}
+
 /* What a failed sync does. */
 void simdisk_fail_sync(struct simdisk *disk, uint32_t target)
 {
@@ -488,15 +504,21 @@ void simdisk_fail_sync(struct simdisk *disk, uint32_t target)
     if (disk->failed_sync != SIMDISK_FAILED_SYNC_REVERTS)
         return;
     simdisk_sweep(disk);
-    if (simdisk_reserve_content(inode, inode->durable_size) < 0)
-        return; /* mapped and cut short since: nothing can have grown */
-    simdisk_set_size(disk, inode, inode->durable_size);
-    for (size_t i = 0; i < inode->dirty_count; i++) {
-        const uint64_t start = (uint64_t)inode->dirty[i].page * SIMDISK_PAGE;
-        if (start < inode->size) {
-            memcpy(inode->content + start, saved_page(inode, inode->dirty[i].page),
-                   min_u64(SIMDISK_PAGE, inode->size - start));
-        }
+    revert(disk, inode);
+}
+
+/* Clean pages go; those that a failed sync made clean differ from the medium. A page with
+ * bytes that are still to be written stays, and with it the file. */
+void simdisk_drop_cache(struct simdisk *disk, uint32_t target)
+{
+    struct simdisk_inode *inode = &disk->inodes[target];
+
+    if (inode->doomed_count == 0 || inode->doomed_count < inode->pending_count)
+        return;
+    for (size_t i = 0; i < disk->pending_count; i++) {
+        if (is_data(&disk->pending[i]) && disk->pending[i].target == target)
+            simdisk_forget(disk, &disk->pending[i]);
     }
-    simdisk_clean_all_pages(inode);
+    simdisk_sweep(disk);
+    revert(disk, inode);
 }

@@ -8,6 +8,7 @@
  *   simdisk.c           the gate that every call passes (counting, faults, the crash), and the
  *                       table's functions
  *   simdisk_survivor.c  what a kill or a power cut leaves
+ *   simdisk_stale.c     a sector whose reads return what it had before
  *   simdisk_peek.c      the disk from outside: its hash, and files read and damaged
  *
  * Invariants:
@@ -38,6 +39,7 @@ struct simdisk_inode {
     bool in_use;
     bool content_is_region; /* from mmap(), else from malloc() */
     bool sync_failed;
+    int late_error;                       /* of a sync that returned 0 */
     char name[SIMDISK_NAME_SIZE_MAX + 1]; /* the last one, for messages and the trace */
     uint8_t *content;
     size_t capacity;
@@ -107,6 +109,14 @@ struct simdisk_pending {
     size_t at;          /* where its bytes are */
 };
 
+/* Bytes that reads get wrong. */
+struct simdisk_stale {
+    uint32_t inode;
+    uint64_t offset;
+    size_t size;
+    uint8_t bytes[SIMDISK_PAGE];
+};
+
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -169,6 +179,13 @@ void simdisk_settle_inode(struct simdisk *disk, uint32_t target);
 void simdisk_settle_pages(struct simdisk *disk, uint32_t target, uint64_t offset,
                           uint64_t end);
 void simdisk_fail_sync(struct simdisk *disk, uint32_t target);
+void simdisk_drop_cache(struct simdisk *disk, uint32_t target);
+
+/* ---- simdisk_stale.c ------------------------------------------------------------- */
+
+void simdisk_patch_stale(const struct simdisk *disk, uint32_t inode, uint8_t *buffer,
+                         size_t size, uint64_t offset);
+void simdisk_end_stale(struct simdisk *disk, uint32_t inode, uint64_t offset, size_t size);
 
 /* ---- simdisk_directory.c --------------------------------------------------------- */
 

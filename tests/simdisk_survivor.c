@@ -7,6 +7,7 @@
 
 #include "bytes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ static struct simdisk *new_like(const struct simdisk *disk)
     after->is_read_only = disk->is_read_only;
     after->no_direct_sync = disk->no_direct_sync;
     after->failed_sync = disk->failed_sync;
+    after->drops_cache = disk->drops_cache;
     after->wall_ms = disk->wall_ms;
     after->monotonic_us = disk->monotonic_us;
     after->random_state = disk->random_state;
@@ -510,6 +512,66 @@ struct simdisk *simdisk_clone(const struct simdisk *disk)
 {
     return simdisk_survivor(disk, SIMDISK_KILLED, 0, SIMDISK_PAGE);
 }
+
+/* ---- In words -------------------------------------------------------------------- */
+
+static void name_unit(const struct simdisk *disk, const struct simdisk_pending *p,
+                      char *text, size_t size)
+{
+    const char *names = (const char *)disk->bytes + p->at;
+    const char *file = is_data(p) ? disk->inodes[p->target].name : "";
+
+    switch (p->kind) {
+    case WRITE:
+        (void)snprintf(text, size, "write %s %llu+%u", file, (unsigned long long)p->offset,
+                       p->size);
+        break;
+    case GROW:
+    case TRUNCATE:
+        (void)snprintf(text, size, "size of %s %llu", file,
+                       (unsigned long long)p->file_size);
+        break;
+    case RENAME:
+        (void)snprintf(text, size, "rename %s %s", names, names + strlen(names) + 1);
+        break;
+    default:
+        (void)snprintf(text, size, "%s %s", p->kind == LINK ? "create" : "unlink", names);
+    }
+}
+
+static void explain_unit(const struct simdisk *disk, const struct simdisk_pending *p,
+                         uint8_t mask, simdisk_line_fn *fn, void *context)
+{
+    char line[3 * (SIMDISK_NAME_SIZE_MAX + 1)], name[2 * (SIMDISK_NAME_SIZE_MAX + 1) + 32];
+    char sectors[SECTORS_PER_PAGE + 1] = "";
+
+    name_unit(disk, p, name, sizeof name);
+    for (unsigned k = 0; k < SECTORS_PER_PAGE && p->kind == WRITE; k++)
+        sectors[k] = unit_mask(p) >> k & 1 ? (char)('0' + (mask >> k & 1)) : '.';
+    (void)snprintf(line, sizeof line, "%s: %s%s", name,
+                   p->kind == WRITE ? sectors : (mask ? "there" : "lost"),
+                   p->doomed ? " (doomed)" : "");
+    fn(context, line);
+}
+
+void simdisk_explain(const struct simdisk *disk, enum simdisk_model model, uint64_t choice,
+                     size_t unit_size, simdisk_line_fn *fn, void *context)
+{
+    struct fate fate;
+
+    (void)pthread_mutex_lock(mutex_of(disk));
+    init_fate(disk, &fate);
+    decide(disk, &fate, model, choice, unit_size);
+    for (size_t i = 0; i < disk->pending_count; i++) {
+        const struct simdisk_pending *p = &disk->pending[i];
+        explain_unit(disk, p, model == SIMDISK_KILLED ? unit_mask(p) : fate.keep[i], fn,
+                     context);
+    }
+    release_fate(&fate);
+    (void)pthread_mutex_unlock(mutex_of(disk));
+}
+
+/* ---- Counts ---------------------------------------------------------------------- */
 
 uint64_t simdisk_pending_count(const struct simdisk *disk, size_t unit_size)
 {

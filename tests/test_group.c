@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bytes of wal.log: a group or a header block is read as it was written, where it was
+ * written, or not at all.
+ *
+ * Method: encode, change one thing - every bit, every field with the checksums right again -
+ * and decode.
+ */
+#include "group.h"
+
+#include "bytes.h"
+#include "checksum.h"
+#include "record.h"
+#include "test.h"
+
+TEST_MAIN
+
+static const uint8_t uuid[16] = "sixteen bytes..";
+
+#define GROUP_AT UINT64_C(8192)
+
+/* ---- Groups -------------------------------------------------------------------------- */
+
+struct written {
+    struct tkv_group group;
+    uint8_t bytes[512];
+    uint32_t chain;
+};
+
+static size_t add_record(uint8_t *out, uint64_t seq, const char *key, const char *value)
+{
+    const struct tkv_record record = {
+        .kind = TKV_RECORD_PUT, .key = tkv_text(key), .value = tkv_text(value)};
+
+    tkv_record_seal(out, tkv_record_encode(&record, out), seq);
+    return tkv_record_size(&record);
+}
+
+/* Two records, with sequence numbers from 7 on. */
+static struct written write_group(void)
+{
+    struct written w = {
+        .group = {.salt = 0x1122334455667788,
+                  .position = 4096,
+                  .seq = 7,
+                  .durable = 4088,
+                  .count = 2,
+                  .chain = 0xabcdef01,
+                  .ends_at_block = true}
+    };
+    size_t size = add_record(w.bytes + TKV_GROUP_HEADER_SIZE, 7, "a", "1");
+
+    size += add_record(w.bytes + TKV_GROUP_HEADER_SIZE + size, 8, "bb", "22");
+    w.group.payload_size = (uint32_t)size;
+    w.chain = tkv_group_encode(&w.group, tkv_group_seed(uuid, GROUP_AT), w.bytes);
+    return w;
+}
+
+static bool reads(const struct written *w, uint64_t offset, struct tkv_group *ret_group,
+                  uint32_t *ret_chain)
+{
+    const uint32_t seed = tkv_group_seed(uuid, offset);
+
+    return tkv_group_decode_header(w->bytes, seed, ret_group) &&
+           ret_group->payload_size <= sizeof w->bytes - TKV_GROUP_HEADER_SIZE &&
+           tkv_group_check_payload(ret_group, w->bytes, w->bytes + TKV_GROUP_HEADER_SIZE,
+                                   seed, ret_chain);
+}
+
+static bool is_readable(const struct written *w, uint64_t offset)
+{
+    struct tkv_group group;
+    uint32_t chain;
+
+    return reads(w, offset, &group, &chain);
+}
+
+/* Both checksums right again, whatever the bytes are now. */
+static void seal_again(struct written *w, uint32_t payload_size)
+{
+    const uint32_t seed = tkv_group_seed(uuid, GROUP_AT);
+
+    tkv_put_le32(w->bytes + 52,
+                 tkv_crc32(seed, w->bytes + TKV_GROUP_HEADER_SIZE, payload_size));
+    tkv_put_le32(w->bytes + 8, tkv_crc32(tkv_crc32(seed, w->bytes, 8), w->bytes + 12,
+                                         TKV_GROUP_HEADER_SIZE - 12));
+}
+
+TEST(a_group_is_read_as_it_was_written)
+{
+    for (int ends_at_block = 0; ends_at_block < 2; ends_at_block++) {
+        struct written w = write_group();
+        struct tkv_group g;
+        uint32_t chain;
+
+        w.group.ends_at_block = ends_at_block;
+        w.chain = tkv_group_encode(&w.group, tkv_group_seed(uuid, GROUP_AT), w.bytes);
+        CHECK(reads(&w, GROUP_AT, &g, &chain));
+        CHECK_EQ(g.salt, w.group.salt);
+        CHECK_EQ(g.position, w.group.position);
+        CHECK_EQ(g.seq, 7);
+        CHECK_EQ(g.durable, w.group.durable);
+        CHECK_EQ(g.payload_size, w.group.payload_size);
+        CHECK_EQ(g.count, 2);
+        CHECK_EQ(g.chain, w.group.chain);
+        CHECK_EQ(g.ends_at_block, ends_at_block);
+        CHECK_EQ(chain, w.chain);
+        CHECK_EQ(chain, tkv_get_le32(w.bytes + 8) ^ tkv_get_le32(w.bytes + 52));
+    }
+}
+
+TEST(a_group_is_laid_out_as_documented)
+{
+    const struct written w = write_group();
+
+    CHECK_EQ(tkv_get_le64(w.bytes), w.group.salt);
+    CHECK_EQ(tkv_get_le32(w.bytes + 12), w.group.payload_size);
+    CHECK_EQ(tkv_get_le64(w.bytes + 16), 4096);
+    CHECK_EQ(tkv_get_le64(w.bytes + 24), 7);
+    CHECK_EQ(tkv_get_le64(w.bytes + 32), 4088);
+    CHECK_EQ(tkv_get_le32(w.bytes + 40), 2);
+    CHECK_EQ(w.bytes[44], 1);
+    CHECK_EQ(w.bytes[45], 1);
+    CHECK_EQ(tkv_get_le16(w.bytes + 46), 0);
+    CHECK_EQ(tkv_get_le32(w.bytes + 48), 0xabcdef01);
+}
+
+TEST(every_flipped_bit_of_a_group_is_noticed)
+{
+    const struct written good = write_group();
+
+    for (size_t bit = 0; bit < 8 * (TKV_GROUP_HEADER_SIZE + good.group.payload_size);
+         bit++) {
+        struct written w = good;
+
+        w.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        CHECK(!is_readable(&w, GROUP_AT));
+    }
+}
+
+TEST(a_group_counts_only_where_it_was_written_and_in_its_own_store)
+{
+    const struct written w = write_group();
+    const uint8_t other[16] = "another store..";
+    struct tkv_group g;
+    uint32_t chain;
+
+    CHECK(is_readable(&w, GROUP_AT));
+    CHECK(!is_readable(&w, GROUP_AT + 8));
+    CHECK(!tkv_group_decode_header(w.bytes, tkv_group_seed(other, GROUP_AT), &g));
+    CHECK(tkv_group_decode_header(w.bytes, tkv_group_seed(uuid, GROUP_AT), &g));
+    CHECK(!tkv_group_check_payload(&g, w.bytes, w.bytes + TKV_GROUP_HEADER_SIZE,
+                                   tkv_group_seed(other, GROUP_AT), &chain));
+}
+
+/* Each value that no writer produces, with every checksum right. */
+TEST(a_group_that_no_writer_produces_is_refused)
+{
+    static const struct {
+        size_t at, size;
+        uint64_t value;
+        bool good;
+    } cases[] = {
+        {0,  8, 0,                 false}, /* salt */
+        {0,  8, 1,                 true },
+        {16, 8, 4100,              false}, /* position */
+        {16, 8, 4104,              true },
+        {16, 8, 4080,              false}, /* below what was durable */
+        {16, 8, 4088,              true },
+        {24, 8, 0,                 false}, /* seq */
+        {32, 8, 4096,              true }, /* durable */
+        {32, 8, 4097,              false},
+        {40, 4, 0,                 false}, /* count */
+        {40, 4, 1,                 false},
+        {40, 4, 3,                 false},
+        {44, 1, 0,                 false}, /* type */
+        {44, 1, 2,                 false},
+        {45, 1, 0,                 true }, /* flags */
+        {45, 1, 2,                 false},
+        {45, 1, 3,                 false},
+        {46, 2, 1,                 false}, /* reserved */
+        {24, 8, 6,                 false}, /* the records have others */
+        {24, 8, 8,                 false},
+        {24, 8, UINT64_C(1) << 63, false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct written w = write_group();
+
+        for (size_t k = 0; k < cases[i].size; k++)
+            w.bytes[cases[i].at + k] = (uint8_t)(cases[i].value >> 8 * k);
+        seal_again(&w, w.group.payload_size);
+        CHECK_EQ(is_readable(&w, GROUP_AT), cases[i].good);
+    }
+}
+
+TEST(a_payload_is_its_records_and_nothing_else)
+{
+    for (int way = 0; way < 4; way++) {
+        struct written w = write_group();
+        uint8_t *payload = w.bytes + TKV_GROUP_HEADER_SIZE;
+        uint32_t size = w.group.payload_size;
+
+        if (way == 1)
+            size++; /* a byte more */
+        if (way == 2)
+            payload[size - 1] ^= 1; /* the second record fails its own checksum */
+        if (way == 3)
+            payload[4] ^= 1; /* the first one does */
+        tkv_put_le32(w.bytes + 12, size);
+        seal_again(&w, size);
+        CHECK_EQ(is_readable(&w, GROUP_AT), way == 0);
+    }
+}
+
+TEST(a_group_ends_at_the_next_boundary)
+{
+    CHECK_EQ(tkv_group_extent(1, false), 64);
+    CHECK_EQ(tkv_group_extent(8, false), 64);
+    CHECK_EQ(tkv_group_extent(9, false), 72);
+    CHECK_EQ(tkv_group_extent(1, true), 4096);
+    CHECK_EQ(tkv_group_extent(4040, true), 4096);
+    CHECK_EQ(tkv_group_extent(4041, true), 8192);
+    CHECK_EQ(tkv_group_extent(UINT32_MAX, false), (UINT64_C(1) << 32) + 56);
+}
+
+/* ---- Header blocks ------------------------------------------------------------------- */
+
+static struct tkv_wal_header some_header(void)
+{
+    static struct tkv_wal_header h; /* large; and its unused entries are zero */
+
+    memset(&h, 0, sizeof h);
+    memcpy(h.uuid, uuid, sizeof h.uuid);
+    h.checkpoint = (struct tkv_checkpoint){.generation = 6,
+                                           .salt = 77,
+                                           .position = 81928,
+                                           .file_offset = 8200,
+                                           .seq_next = 4,
+                                           .chain = 0x01020304};
+    h.manifest_epoch = 9;
+    h.durable_mark = 81928;
+    h.ring_end = 65536;
+    h.clean = true;
+    h.file_count = 3;
+    h.files[0] = (struct tkv_wal_header_file){1, 8192, true};
+    h.files[1] = (struct tkv_wal_header_file){2, 4096, false};
+    h.files[2] = (struct tkv_wal_header_file){INT64_MAX, UINT64_C(1) << 39, true};
+    return h;
+}
+
+static enum tkv_status decode(const uint8_t *block, struct tkv_wal_header *ret)
+{
+    struct tkv_error err;
+    const enum tkv_status status = tkv_wal_header_decode(block, 4096, ret, &err);
+
+    if (status == TKV_CORRUPT)
+        CHECK_EQ(err.offset, 4096);
+    return status;
+}
+
+static void seal_block(uint8_t *block)
+{
+    tkv_put_le32(block + 8, tkv_crc32(0, block + 12, TKV_BLOCK_SIZE - 12));
+}
+
+TEST(a_header_block_is_read_as_it_was_written)
+{
+    const struct tkv_wal_header h = some_header();
+    uint8_t block[TKV_BLOCK_SIZE];
+    struct tkv_wal_header back;
+
+    for (int clean = 0; clean < 2; clean++) {
+        struct tkv_wal_header given = h;
+
+        given.clean = clean;
+        memset(block, 0xff, sizeof block);
+        tkv_wal_header_encode(&given, block);
+        CHECK_EQ(decode(block, &back), TKV_OK);
+        CHECK(memcmp(&given, &back, sizeof given) == 0);
+        CHECK(tkv_is_zero(block + 112 + 3 * 16, TKV_BLOCK_SIZE - 112 - 3 * 16));
+    }
+}
+
+TEST(a_full_header_block_keeps_all_its_files)
+{
+    struct tkv_wal_header h = some_header(), back;
+    uint8_t block[TKV_BLOCK_SIZE];
+
+    h.file_count = TKV_WAL_HEADER_FILES_MAX;
+    for (uint32_t i = 0; i < h.file_count; i++)
+        h.files[i] = (struct tkv_wal_header_file){i + 1, 4096 * (i + 1), i % 2 == 0};
+    tkv_wal_header_encode(&h, block);
+    CHECK_EQ(decode(block, &back), TKV_OK);
+    CHECK(memcmp(&h, &back, sizeof h) == 0);
+}
+
+TEST(every_flipped_bit_of_a_header_block_is_noticed)
+{
+    const struct tkv_wal_header h = some_header();
+    struct tkv_wal_header back;
+    uint8_t block[TKV_BLOCK_SIZE];
+
+    tkv_wal_header_encode(&h, block);
+    for (size_t bit = 0; bit < 8 * sizeof block; bit++) {
+        block[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        CHECK_EQ(decode(block, &back), TKV_CORRUPT);
+        block[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+}
+
+TEST(a_header_block_that_no_writer_produces_is_refused)
+{
+    static const struct {
+        size_t at, size;
+        uint64_t value;
+        enum tkv_status status;
+    } cases[] = {
+        {12, 4, 2,                            TKV_UNSUPPORTED}, /* version */
+        {12, 4, 0,                            TKV_UNSUPPORTED},
+        {40, 8, 0,                            TKV_CORRUPT    }, /* salt */
+        {48, 8, 81924,                        TKV_CORRUPT    }, /* position */
+        {56, 8, 8204,                         TKV_CORRUPT    }, /* file offset */
+        {56, 8, 8192,                         TKV_OK         },
+        {56, 8, 8184,                         TKV_CORRUPT    },
+        {56, 8, 65536,                        TKV_OK         },
+        {56, 8, 65544,                        TKV_CORRUPT    },
+        {64, 8, 0,                            TKV_CORRUPT    }, /* seq next */
+        {76, 4, TKV_WAL_HEADER_FILES_MAX,     TKV_OK         }, /* files */
+        {76, 4, TKV_WAL_HEADER_FILES_MAX + 1, TKV_CORRUPT    },
+        {96, 8, 65536 + 512,                  TKV_CORRUPT    }, /* ring end */
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct tkv_wal_header h = some_header();
+        struct tkv_wal_header back;
+        uint8_t block[TKV_BLOCK_SIZE];
+
+        tkv_wal_header_encode(&h, block);
+        for (size_t k = 0; k < cases[i].size; k++)
+            block[cases[i].at + k] = (uint8_t)(cases[i].value >> 8 * k);
+        seal_block(block);
+        CHECK_EQ(decode(block, &back), cases[i].status);
+    }
+}

@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Each guard of opening, reading and compaction alone: what is in the wrong place, too old, too
+ * short or gone is refused by name, and never becomes another answer.
+ *
+ * Method: a small store on the simulated disk, without threads; one file or one record of it is
+ * exchanged from outside.
+ */
+#include "checksum.h"
+#include "record.h"
+#include "simdisk.h"
+#include "store.h"
+#include "test.h"
+
+#include <errno.h>
+
+TEST_MAIN
+
+#define FILE_SIZE_MAX (1024u * 1024)
+
+static struct tkv_error err;
+
+/* ---- One store on one disk ----------------------------------------------------------- */
+
+struct fixture {
+    struct simdisk *disk;
+    struct tkv_options options;
+    struct tkv_store *store;
+    struct tkv_open_report report;
+    unsigned corruptions; /* events */
+};
+
+static void count_event(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    f->corruptions += event->kind == TKV_EVENT_CORRUPTION;
+}
+
+static void begin_closed(struct fixture *f)
+{
+    *f = (struct fixture){.disk = simdisk_new(3), .options = TKV_OPTIONS_DEFAULT};
+    f->options.background = false;
+    f->options.auto_compact = false;
+    f->options.wal_size_max = 64 * 1024;
+    f->options.data_file_size_min = f->options.data_file_size_max = 64 * 1024;
+    f->options.read_mode = TKV_READ_PREAD;
+    f->options.on_event = count_event;
+    f->options.event_context = f;
+}
+
+static enum tkv_status try_open(struct fixture *f)
+{
+    return tkv_open_on(&f->disk->os, "", &f->options, &f->store, &f->report, &err);
+}
+
+static void open_again(struct fixture *f)
+{
+    if (f->store != NULL)
+        CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+    CHECK_OK(try_open(f));
+}
+
+static void begin(struct fixture *f)
+{
+    begin_closed(f);
+    open_again(f);
+}
+
+/* What a killed process leaves; the store that was open is abandoned. */
+static void kill_process(struct fixture *f, enum simdisk_model model)
+{
+    struct simdisk *after = simdisk_survivor(f->disk, model, 0, SIMDISK_PAGE);
+
+    (void)tkv_close(f->store, NULL);
+    simdisk_free(f->disk);
+    f->disk = after;
+    f->store = NULL;
+}
+
+static void end(struct fixture *f)
+{
+    if (f->store != NULL)
+        CHECK_OK(tkv_close(f->store, &err));
+    CHECK_EQ(simdisk_open_count(f->disk), 0);
+    simdisk_free(f->disk);
+}
+
+static void put_bytes(struct fixture *f, const char *key, uint8_t byte, size_t size)
+{
+    static uint8_t value[32768];
+
+    memset(value, byte, sizeof value);
+    CHECK(size <= sizeof value);
+    CHECK_OK(tkv_put(f->store, tkv_text(key), tkv_bytes(value, size), &err));
+}
+
+static void del(struct fixture *f, const char *key)
+{
+    CHECK_OK(tkv_delete(f->store, tkv_text(key), NULL, &err));
+}
+
+static enum tkv_status get(struct fixture *f, const char *key, uint8_t *ret_byte)
+{
+    static uint8_t value[32768];
+    size_t size;
+    const enum tkv_status status =
+        tkv_get(f->store, tkv_text(key), value, sizeof value, &size, &err);
+
+    if (status == TKV_OK)
+        *ret_byte = size > 0 ? value[0] : 0;
+    return status;
+}
+
+static void check_byte(struct fixture *f, const char *key, uint8_t byte)
+{
+    uint8_t got;
+
+    CHECK_OK(get(f, key, &got));
+    CHECK_EQ(got, byte);
+}
+
+/* ---- Files from outside -------------------------------------------------------------- */
+
+struct copy {
+    uint8_t bytes[FILE_SIZE_MAX];
+    int64_t size;
+};
+
+static void keep_file(const struct fixture *f, const char *name, struct copy *copy)
+{
+    copy->size = simdisk_file_read(f->disk, name, copy->bytes, sizeof copy->bytes, 0);
+    CHECK(copy->size > 0);
+}
+
+static void put_file(const struct fixture *f, const char *name, const struct copy *copy)
+{
+    if (simdisk_file_size(f->disk, name) >= 0)
+        CHECK(simdisk_file_truncate(f->disk, name, 0) >= 0);
+    CHECK_EQ(simdisk_file_write(f->disk, name, copy->bytes, (size_t)copy->size, 0),
+             copy->size);
+}
+
+/* Offset of the n-th record (from 0) of `key`, and its size. */
+static uint64_t find_record(const struct copy *file, const char *key, unsigned n,
+                            size_t *ret_size)
+{
+    for (uint64_t at = TKV_DATA_HEADER_SIZE; at < (uint64_t)file->size; at++) {
+        struct tkv_record record;
+        const struct tkv_slice rest =
+            tkv_bytes(file->bytes + at, (size_t)file->size - (size_t)at);
+
+        if (tkv_record_decode(rest, &record) != TKV_RECORD_GOOD)
+            continue;
+        if (record.key.size != strlen(key) ||
+            memcmp(record.key.data, key, record.key.size) != 0 || n-- > 0)
+            continue;
+        *ret_size = tkv_record_size(&record);
+        return at;
+    }
+    test_fail(__FILE__, __LINE__, "the record is there");
+    return 0;
+}
+
+static void overwrite(const struct fixture *f, const char *name, uint64_t offset,
+                      const void *bytes, size_t size)
+{
+    CHECK_EQ(simdisk_file_write(f->disk, name, bytes, size, offset), (int64_t)size);
+}
+
+static struct copy first, second; /* large */
+
+#define DATA "0000000001.data"
+
+/* ---- Reading: a record in another's place -------------------------------------------- */
+
+/* Every way of reading says that the record is damaged. */
+static void check_damaged(struct fixture *f, const char *key)
+{
+    const struct tkv_slice slice = tkv_text(key);
+    struct tkv_pin pin, pins[1];
+    enum tkv_status statuses[1];
+    void *copy;
+    uint8_t byte;
+    size_t size;
+
+    CHECK_EQ(get(f, key, &byte), TKV_CORRUPT);
+    CHECK_STR(err.file, DATA);
+    CHECK_EQ(tkv_get_copy(f->store, slice, &copy, &size, &err), TKV_CORRUPT);
+    CHECK_EQ(tkv_get_pinned(f->store, slice, &pin, &err), TKV_CORRUPT);
+    CHECK_EQ(tkv_multi_get(f->store, &slice, 1, pins, statuses, &err), TKV_CORRUPT);
+    CHECK_EQ(statuses[0], TKV_CORRUPT);
+}
+
+TEST(a_record_of_another_key_is_an_error_and_never_its_value)
+{
+    struct fixture f;
+    uint64_t from, to;
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "one", 1, 100);
+    put_bytes(&f, "two", 2, 100);
+    open_again(&f); /* from now on reads go to the file */
+    keep_file(&f, DATA, &first);
+    from = find_record(&first, "one", 0, &size);
+    to = find_record(&first, "two", 0, &size);
+    overwrite(&f, DATA, to, first.bytes + from, size);
+    check_damaged(&f, "two");
+    check_byte(&f, "one", 1);
+    end(&f);
+}
+
+TEST(an_older_record_of_the_key_is_an_error_and_never_its_value)
+{
+    struct fixture f;
+    uint64_t from, to;
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    put_bytes(&f, "key", 2, 100);
+    open_again(&f);
+    keep_file(&f, DATA, &first);
+    from = find_record(&first, "key", 0, &size);
+    to = find_record(&first, "key", 1, &size);
+    overwrite(&f, DATA, to, first.bytes + from, size);
+    check_damaged(&f, "key");
+    end(&f);
+}
+
+TEST(a_flipped_bit_of_a_value_is_an_error_and_never_the_value)
+{
+    struct fixture f;
+    uint64_t at;
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    open_again(&f);
+    keep_file(&f, DATA, &first);
+    at = find_record(&first, "key", 0, &size);
+    first.bytes[at + size - 1] ^= 0x20;
+    overwrite(&f, DATA, at, first.bytes + at, size);
+    check_damaged(&f, "key");
+    end(&f);
+}
+
+/* ---- Opening: files that do not belong together -------------------------------------- */
+
+/* A store with two generations of everything: `first` is an early copy of file `name`. */
+static void begin_aged(struct fixture *f, const char *name)
+{
+    begin(f);
+    put_bytes(f, "early", 1, 1000);
+    CHECK_OK(tkv_close(f->store, &err));
+    keep_file(f, name, &first);
+    f->store = NULL;
+    open_again(f);
+    for (unsigned i = 0; i < 40; i++) /* more than a data file holds: a new manifest */
+        put_bytes(f, "later", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+}
+
+TEST(an_older_manifest_in_its_place_is_refused)
+{
+    struct fixture f;
+
+    begin_aged(&f, "MANIFEST");
+    put_file(&f, "MANIFEST", &first);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "MANIFEST");
+    end(&f);
+}
+
+TEST(an_older_log_in_its_place_is_refused)
+{
+    struct fixture f;
+
+    begin_aged(&f, "wal.log");
+    put_file(&f, "wal.log", &first);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    end(&f);
+}
+
+TEST(an_older_data_file_in_its_place_is_refused)
+{
+    struct fixture f;
+
+    begin_aged(&f, DATA);
+    put_file(&f, DATA, &first);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, DATA);
+    end(&f);
+}
+
+TEST(an_older_hint_in_its_place_is_not_believed)
+{
+    struct fixture f;
+
+    begin_aged(&f, "0000000001.hint");
+    put_file(&f, "0000000001.hint", &first);
+    open_again(&f);
+    CHECK(f.report.hints_rebuilt > 0);
+    check_byte(&f, "later", 39);
+    check_byte(&f, "early", 1);
+    end(&f);
+}
+
+TEST(a_log_that_became_shorter_is_refused_though_nothing_in_it_is_needed)
+{
+    struct fixture f;
+
+    begin_aged(&f, "wal.log");
+    CHECK(simdisk_file_truncate(f.disk, "wal.log",
+                                (uint64_t)simdisk_file_size(f.disk, "wal.log") -
+                                    TKV_BLOCK_SIZE) >= 0);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    end(&f);
+}
+
+TEST(a_file_of_another_store_is_refused)
+{
+    static const char *const names[] = {"wal.log", DATA};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture f, other;
+
+        begin(&other);
+        simdisk_free(other.disk);
+        begin_closed(&other);
+        other.disk->random_state = 12345;
+        open_again(&other);
+        put_bytes(&other, "key", 7, 100);
+        CHECK_OK(tkv_close(other.store, &err));
+        other.store = NULL;
+        keep_file(&other, names[i], &first);
+        end(&other);
+
+        begin(&f);
+        put_bytes(&f, "key", 1, 100);
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+        put_file(&f, names[i], &first);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK_STR(err.file, names[i]);
+        end(&f);
+    }
+}
+
+TEST(a_hint_of_another_file_is_not_believed)
+{
+    struct fixture f;
+
+    begin_aged(&f, DATA);
+    keep_file(&f, "0000000002.hint", &second);
+    put_file(&f, "0000000001.hint", &second);
+    open_again(&f);
+    CHECK(f.report.hints_rebuilt > 0);
+    check_byte(&f, "later", 39);
+    check_byte(&f, "early", 1);
+    end(&f);
+}
+
+TEST(a_file_that_belongs_to_nobody_is_removed_and_its_number_never_used)
+{
+    struct fixture f;
+
+    begin_aged(&f, DATA);
+    first.size = 5000;
+    put_file(&f, "0000000077.data", &first);
+    put_file(&f, "0000000078.hint", &first);
+    put_file(&f, "MANIFEST.tmp", &first);
+    open_again(&f);
+    CHECK_EQ(f.report.files_removed, 3);
+    CHECK(simdisk_file_size(f.disk, "0000000077.data") < 0);
+    CHECK(simdisk_file_size(f.disk, "0000000078.hint") < 0);
+    CHECK(simdisk_file_size(f.disk, "MANIFEST.tmp") < 0);
+    for (unsigned i = 0; i < 20; i++)
+        put_bytes(&f, "later", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000077.data") < 0);
+    CHECK(simdisk_file_size(f.disk, "0000000079.data") > 0);
+    end(&f);
+}
+
+/* ---- Opening: a damaged log ---------------------------------------------------------- */
+
+/* Flip a bit in the payload of group `n` of the first block-aligned groups of the log. */
+static void damage_group(const struct fixture *f, unsigned n)
+{
+    const uint64_t at = TKV_WAL_RING_START + (uint64_t)n * TKV_BLOCK_SIZE + 80;
+    uint8_t byte;
+
+    CHECK_EQ(simdisk_file_read(f->disk, "wal.log", &byte, 1, at), 1);
+    byte ^= 1;
+    overwrite(f, "wal.log", at, &byte, 1);
+}
+
+/* Mode ALWAYS: each put is one group in one block, durable before the next is built. */
+TEST(a_damaged_acknowledged_group_is_refused_when_another_follows)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        struct fixture f;
+
+        begin(&f);
+        for (unsigned i = 0; i < 4; i++)
+            put_bytes(&f, "key", (uint8_t)i, 100);
+        kill_process(&f, SIMDISK_KILLED);
+        damage_group(&f, n);
+        if (n < 3) {
+            CHECK_EQ(try_open(&f), TKV_CORRUPT);
+            CHECK_STR(err.file, "wal.log");
+            CHECK_EQ(err.seq, n + 1);
+        } else { /* the last one looks torn: the stated limit */
+            open_again(&f);
+            CHECK(f.report.bytes_cut > 0);
+            check_byte(&f, "key", 2);
+        }
+        end(&f);
+    }
+}
+
+TEST(a_mark_in_the_header_protects_the_last_group)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    tkv_mutex_lock(&f.store->upkeep);
+    CHECK_OK(tkv_checkpoint_mark(f.store, &err));
+    tkv_mutex_unlock(&f.store->upkeep);
+    kill_process(&f, SIMDISK_KILLED);
+    damage_group(&f, 0);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    end(&f);
+}
+
+/* ---- Opening: a new life ------------------------------------------------------------- */
+
+static uint64_t header_field(const struct fixture *f, unsigned block, unsigned at)
+{
+    uint8_t bytes[8];
+
+    CHECK_EQ(simdisk_file_read(f->disk, "wal.log", bytes, 8, block * TKV_BLOCK_SIZE + at),
+             8);
+    return tkv_get_le64(bytes);
+}
+
+TEST(each_opening_has_a_salt_and_positions_of_its_own)
+{
+    enum { SALT_AT = 40, POSITION_AT = 48 };
+    uint64_t salt = 0, position = 0;
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned life = 0; life < 5; life++) {
+        for (unsigned block = 0; block < 2; block++) {
+            CHECK(header_field(&f, block, SALT_AT) != salt);
+            CHECK(header_field(&f, block, POSITION_AT) > position);
+        }
+        CHECK_EQ(header_field(&f, 0, SALT_AT), header_field(&f, 1, SALT_AT));
+        salt = header_field(&f, 0, SALT_AT);
+        for (unsigned i = 0; i < 3 + 5 * life; i++) /* some lives take more than a lap */
+            put_bytes(&f, "key", (uint8_t)i, 12000);
+        position = f.store->wal.ring.head.position;
+        if (life % 2 == 0)
+            open_again(&f);
+        else {
+            kill_process(&f, SIMDISK_KILLED);
+            open_again(&f);
+        }
+    }
+    end(&f);
+}
+
+TEST(a_torn_tail_is_reported_once_and_a_clean_close_opens_clean)
+{
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 4; i++)
+        put_bytes(&f, "key", (uint8_t)i, 100);
+    kill_process(&f, SIMDISK_KILLED);
+    damage_group(&f, 3);
+    open_again(&f);
+    CHECK(f.report.bytes_cut > 0);
+    CHECK(!f.report.clean);
+    open_again(&f);
+    CHECK_EQ(f.report.bytes_cut, 0);
+    CHECK(f.report.clean);
+    put_bytes(&f, "key", 9, 100);
+    kill_process(&f, SIMDISK_KILLED);
+    open_again(&f);
+    CHECK_EQ(f.report.bytes_cut, 0);
+    CHECK(!f.report.clean);
+    check_byte(&f, "key", 9);
+    end(&f);
+}
+
+TEST(sequence_numbers_go_on_where_they_were)
+{
+    struct fixture f;
+    struct tkv_stats stats;
+
+    begin(&f);
+    for (unsigned i = 0; i < 5; i++)
+        put_bytes(&f, "key", (uint8_t)i, 100);
+    kill_process(&f, SIMDISK_KILLED);
+    open_again(&f);
+    CHECK_EQ(f.report.seq_last, 5);
+    put_bytes(&f, "key", 5, 100);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.seq_last, 6);
+    end(&f);
+}
+
+TEST(without_direct_io_a_durable_write_is_durable)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.disk->no_direct_sync = true;
+    open_again(&f);
+    put_bytes(&f, "key", 1, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    open_again(&f);
+    check_byte(&f, "key", 1);
+    end(&f);
+}
+
+/* ---- Iterating ----------------------------------------------------------------------- */
+
+TEST(a_key_deleted_since_the_iterator_began_is_not_returned)
+{
+    for (int keys_only = 0; keys_only < 2; keys_only++) {
+        struct tkv_iterator *iterator;
+        struct tkv_entry entry;
+        struct fixture f;
+        char key[8];
+
+        begin(&f);
+        for (unsigned i = 0; i < 50; i++) {
+            snprintf(key, sizeof key, "%u", i);
+            put_bytes(&f, key, 1, 10);
+        }
+        CHECK_OK(tkv_iterator_new(f.store, keys_only, &iterator, &err));
+        CHECK_OK(tkv_iterator_next(iterator, &entry, &err));
+        for (unsigned i = 0; i < 50; i++) {
+            snprintf(key, sizeof key, "%u", i);
+            del(&f, key);
+        }
+        CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
+        tkv_iterator_free(iterator);
+        end(&f);
+    }
+}
+
+/* ---- Compacting ---------------------------------------------------------------------- */
+
+static void put_during_copy(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind == TKV_EVENT_COMPACTION_COPIED)
+        put_bytes(f, "key", 200, 100);
+}
+
+TEST(a_put_while_a_compaction_copies_wins)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = put_during_copy;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", 1, 4000);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_byte(&f, "key", 200);
+    check_byte(&f, "garbage", 1);
+    open_again(&f);
+    check_byte(&f, "key", 200);
+    end(&f);
+}
+
+/* Records that fill a block each: one that became zeros looks like padding. */
+TEST(a_record_that_became_padding_is_missed_by_compaction_and_not_dropped)
+{
+    struct fixture f;
+    struct copy *file = &first;
+    uint8_t byte;
+    size_t size;
+    uint64_t at;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, TKV_BLOCK_SIZE - TKV_DATA_HEADER_SIZE - 25);
+    put_bytes(&f, "b", 2, TKV_BLOCK_SIZE - 25);
+    put_bytes(&f, "c", 3, TKV_BLOCK_SIZE - 25);
+    for (unsigned i = 0; i < 14; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, TKV_BLOCK_SIZE - 31);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    open_again(&f);
+    keep_file(&f, DATA, file);
+    at = find_record(file, "b", 0, &size);
+    CHECK_EQ(at, TKV_BLOCK_SIZE);
+    CHECK_EQ(size, TKV_BLOCK_SIZE);
+    memset(file->bytes + at, 0, size);
+    overwrite(&f, DATA, at, file->bytes + at, size);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.corruptions, 1);
+    CHECK_EQ(get(&f, "b", &byte), TKV_CORRUPT);
+    check_byte(&f, "a", 1);
+    check_byte(&f, "c", 3);
+    check_byte(&f, "garbage", 13);
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    end(&f);
+}
+
+/* The file with the value cannot be read while the delete's file is compacted; later it can be
+ * again. */
+TEST(a_delete_is_kept_beside_a_file_that_cannot_be_read)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "victim", 1, 100);
+    for (unsigned i = 0; i < 20; i++) { /* fill the first file, with live keys */
+        char key[8];
+
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(&f, key, 1, 4000);
+    }
+    for (unsigned i = 0; i < 18; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    del(&f, "victim");
+    put_bytes(&f, "garbage", 99, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    open_again(&f);
+    keep_file(&f, DATA, &first);
+    if (simdisk_file_size(f.disk, "0000000001.hint") >= 0)
+        CHECK(simdisk_file_unlink(f.disk, "0000000001.hint") >= 0);
+    byte = 0xff;
+    overwrite(&f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
+    open_again(&f);
+    CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+    check_byte(&f, "garbage", 99);
+    end(&f);
+}
+
+/* ---- Opening: any call fails ---------------------------------------------------------- */
+
+/* What there is to open: nothing, a closed store, one that was killed, one with a torn tail. */
+enum remains { NOTHING, CLOSED, KILLED, TORN, REMAINS_COUNT };
+
+static void prepare(struct fixture *f, enum remains remains)
+{
+    begin_closed(f);
+    if (remains == NOTHING)
+        return;
+    open_again(f);
+    put_bytes(f, "large", 5, 30000);
+    for (unsigned i = 0; i < 30; i++)
+        put_bytes(f, "key", (uint8_t)i, 4000);
+    put_bytes(f, "last", 6, 100);
+    put_bytes(f, "torn", 7, 100);
+    if (remains == CLOSED) {
+        CHECK_OK(tkv_close(f->store, &err));
+        f->store = NULL;
+        return;
+    }
+    if (remains == TORN) {
+        const uint64_t end = f->store->wal.ring.head.file_offset;
+
+        kill_process(f, SIMDISK_KILLED);
+        damage_group(f, (unsigned)((end - TKV_WAL_RING_START) / TKV_BLOCK_SIZE) - 1);
+        return;
+    }
+    kill_process(f, SIMDISK_KILLED);
+}
+
+static void check_remains(struct fixture *f, enum remains remains)
+{
+    uint8_t byte;
+
+    if (remains == NOTHING) {
+        CHECK_EQ(f->report.keys, 0);
+        return;
+    }
+    check_byte(f, "large", 5);
+    check_byte(f, "key", 29);
+    check_byte(f, "last", 6);
+    if (remains == TORN)
+        CHECK_EQ(get(f, "torn", &byte), TKV_NOT_FOUND);
+    else
+        check_byte(f, "torn", 7);
+}
+
+/* Fail call number `at` of an opening. False: there is no such call. */
+static bool fail_opening(enum remains remains, uint64_t at, int code, bool sticky)
+{
+    struct fixture f;
+    bool failed;
+
+    prepare(&f, remains);
+    f.disk->fail_kinds = SIMDISK_FALLIBLE;
+    if (sticky)
+        f.disk->fail_kinds &= ~(unsigned)SIMDISK_UNLINK; /* no disk is too full for that */
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = code;
+    f.disk->fail_sticky = sticky;
+    f.disk->fail_at = at;
+    if (try_open(&f) == TKV_OK) {
+        f.disk->fail_at = 0;
+        failed =
+            f.disk->faults > 0; /* in a call that may fail: advice, a hint, tidying up */
+        check_remains(&f, remains);
+        CHECK_OK(tkv_close(f.store, &err));
+    } else {
+        failed = true;
+        CHECK(f.disk->faults > 0);
+        CHECK(err.message[0] != 0);
+        f.disk->fail_at = 0;
+    }
+    f.store = NULL;
+    CHECK_EQ(simdisk_open_count(f.disk), 0);
+    open_again(&f);
+    check_remains(&f, remains);
+    end(&f);
+    return failed;
+}
+
+static void fail_every_opening(int code, bool sticky)
+{
+    for (enum remains remains = 0; remains < REMAINS_COUNT; remains++) {
+        uint64_t at = 1;
+
+        while (fail_opening(remains, at, code, sticky))
+            at++;
+        CHECK(at > 20);
+    }
+}
+
+TEST(an_opening_that_fails_leaves_nothing_open_and_nothing_lost)
+{
+    fail_every_opening(EMFILE, false);
+    fail_every_opening(EIO, false);
+    fail_every_opening(ENOSPC, true);
+}

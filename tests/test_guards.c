@@ -13,6 +13,8 @@
 #include "test.h"
 
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 TEST_MAIN
 
@@ -755,4 +757,73 @@ TEST(an_opening_that_fails_leaves_nothing_open_and_nothing_lost)
     fail_every_opening(EMFILE, false);
     fail_every_opening(EIO, false);
     fail_every_opening(ENOSPC, true);
+}
+
+/* ---- Expiry and processes -------------------------------------------------------------- */
+
+TEST(an_expired_key_is_absent_in_every_form_of_reading)
+{
+    const struct tkv_slice key = tkv_text("key");
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry;
+    enum tkv_status statuses[1];
+    struct tkv_pin pins[1];
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    CHECK_OK(tkv_put_expiring(f.store, key, tkv_text("v"), f.disk->wall_ms + 10, &err));
+    CHECK_OK(tkv_multi_get(f.store, &key, 1, pins, statuses, &err));
+    CHECK_EQ(statuses[0], TKV_OK);
+    tkv_unpin(&pins[0]);
+    f.disk->wall_ms += 10;
+    CHECK_OK(tkv_multi_get(f.store, &key, 1, pins, statuses, &err));
+    CHECK_EQ(statuses[0], TKV_NOT_FOUND);
+    CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
+    CHECK_EQ(tkv_exists(f.store, key, &err), TKV_NOT_FOUND);
+    CHECK_EQ(tkv_get_pinned(f.store, key, &pins[0], &err), TKV_NOT_FOUND);
+    CHECK_OK(tkv_iterator_new(f.store, false, &iterator, &err));
+    CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
+    tkv_iterator_free(iterator);
+    end(&f);
+}
+
+static void read_log_headers(const char *path, uint8_t *bytes)
+{
+    FILE *log = fopen(path, "rb");
+
+    CHECK(log != NULL);
+    CHECK_EQ(fread(bytes, 1, TKV_WAL_RING_START, log), TKV_WAL_RING_START);
+    CHECK_EQ(fclose(log), 0);
+}
+
+/* On the real disk, which parent and child share. */
+TEST(a_forked_child_that_closes_the_store_writes_nothing)
+{
+    static uint8_t before[TKV_WAL_RING_START], after[TKV_WAL_RING_START];
+    struct tkv_options options = TKV_OPTIONS_DEFAULT;
+    char directory[] = "/tmp/tkv-test-guards-XXXXXX", path[64];
+    struct tkv_store *store;
+    pid_t child;
+    int outcome;
+
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(path, sizeof path, "%s/wal.log", directory);
+    options.background = false;
+    CHECK_OK(tkv_open(directory, &options, &store, NULL, &err));
+    CHECK_OK(tkv_put(store, tkv_text("key"), tkv_text("value"), &err));
+    read_log_headers(path, before);
+    fflush(NULL);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        _exit(tkv_close(store, NULL) == TKV_OK ? 0 : 1);
+    CHECK(waitpid(child, &outcome, 0) == child);
+    CHECK(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0);
+    read_log_headers(path, after);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    CHECK_OK(tkv_put(store, tkv_text("key"), tkv_text("later"), &err));
+    CHECK_OK(tkv_close(store, &err));
+    snprintf(path, sizeof path, "rm -r %s", directory);
+    CHECK_EQ(system(path), 0);
 }

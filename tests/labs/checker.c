@@ -166,7 +166,8 @@ static void write_more(const struct check *check, struct tkv_store *store)
             const enum tkv_status status =
                 s.items[i].is_delete
                     ? tkv_delete(store, key, NULL, &err)
-                    : tkv_put(store, key, lab_value_of(stamp, s.items[i].size, bytes), &err);
+                    : tkv_put(store, key, lab_value_of(stamp, s.items[i].size, bytes),
+                              &err);
 
             if (status != TKV_OK)
                 violation("write after the recovery: %s", err.message);
@@ -260,7 +261,8 @@ int main(int argc, char **argv)
     struct tkv_store *store;
 
     if (argc != 9) {
-        fprintf(stderr, "usage: lab-checker STORE BOARD POSITIONS SEED LIFE MODE BASE FOUND\n");
+        fprintf(stderr,
+                "usage: lab-checker STORE BOARD POSITIONS SEED LIFE MODE BASE FOUND\n");
         return 2;
     }
     check.directory = argv[1];

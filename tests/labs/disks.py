@@ -12,6 +12,7 @@ A copy must be the disk as it was at one moment. Two ways:
 What was written to the disk but not yet flushed may survive a cut or not, in any subset. Where
 two clones were taken without a flush in between, a reordered cut takes sectors from both.
 """
+import contextlib
 import fcntl
 import os
 import signal
@@ -21,6 +22,7 @@ from mounts import Failed, has, run
 FICLONE = 0x40049409
 SECTOR_SIZE = 512
 CHUNK_SIZE = 1 << 20
+REORDER_TRIES = 16
 COPY_ARGUMENTS = {"clone": ["--reflink=always"], "stop": ["--sparse=always"]}
 
 
@@ -80,6 +82,16 @@ def mix(path, newer, rng):
     return taken
 
 
+@contextlib.contextmanager
+def stopped(process):
+    process.send_signal(signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 class Disk:
     """One image, mounted as "live", and its copies."""
 
@@ -105,42 +117,46 @@ class Disk:
         with open(self.live, "rb") as source, open(path, "wb") as target:
             fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
 
-    def clone(self, path, rng):
-        """Returns how many sectors were reordered; 0 for a plain cut."""
+    def clone_pair(self, path, newer):
+        """Two clones. True: between them the disk took writes and no flush ended, so that a
+        cut may leave any of those writes or none."""
+        writes, _, flushes = writes_and_flushes(self.device)
+        self.copy_to(path)
+        self.copy_to(newer)
+        later_writes, _, later_flushes = writes_and_flushes(self.device)
+        return flushes is not None and later_writes > writes and later_flushes == flushes
+
+    def clone(self, path, rng, positions):
+        tries = REORDER_TRIES if rng.random() < 0.5 else 0
         newer = path + ".newer"
-        for _ in range(4):
-            before = writes_and_flushes(self.device)[2]
-            self.copy_to(path)
-            self.copy_to(newer)
-            quiet = before is not None and writes_and_flushes(self.device)[2] == before
-            taken = mix(path, newer, rng) if quiet and self.may_reorder(rng) else 0
+        for _ in range(tries):
+            before = positions()
+            may_mix = self.clone_pair(path, newer)
+            taken = mix(path, newer, rng) if may_mix else 0
             os.unlink(newer)
-            if taken > 0 or not rng.random() < 0.5:
-                return taken
-        return 0
+            if taken > 0:
+                return before, taken
+        before = positions()
+        self.copy_to(path)
+        return before, 0
 
-    @staticmethod
-    def may_reorder(rng):
-        return rng.random() < 0.7
-
-    def stop_and_copy(self, path, writer):
-        writer.send_signal(signal.SIGSTOP)
-        try:
+    def stop_and_copy(self, path, writer, positions):
+        with stopped(writer):
+            before = positions()
             for _ in range(100):
-                before = writes_and_flushes(self.device)
+                counters = writes_and_flushes(self.device)
                 run("cp", "--sparse=always", self.live, path)
-                if before[1] == 0 and writes_and_flushes(self.device) == before:
-                    return 0
-        finally:
-            writer.send_signal(signal.SIGCONT)
+                if counters[1] == 0 and writes_and_flushes(self.device) == counters:
+                    return before, 0
         raise Failed("the disk was never quiet")
 
-    def cut(self, name, writer, rng):
-        """The disk as it is now, in an image of its own. Returns (path, reordered sectors)."""
+    def cut(self, name, writer, rng, positions):
+        """The disk as it is now, in an image of its own, and what positions() said just
+        before. Returns (path, positions, reordered sectors)."""
         path = self.shop.path(self.folder, name)
         if self.method == "clone":
-            return path, self.clone(path, rng)
-        return path, self.stop_and_copy(path, writer)
+            return path, *self.clone(path, rng, positions)
+        return path, *self.stop_and_copy(path, writer, positions)
 
     def duplicate(self, path, name):
         """A copy of a copy."""

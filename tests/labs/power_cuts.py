@@ -25,11 +25,11 @@ import subprocess
 import sys
 import time
 
-from disks import CONFIGURATIONS, Disk
+from disks import CONFIGURATIONS, Disk, stopped
 from mounts import SKIPPED, Failed, Unavailable, Workshop, has, run
 
 POSITIONS_SIZE = 4096
-CUTS_IN_A_LIFE = 5
+CUTS_IN_A_LIFE_MAX = 5
 MODES = ("always", "always", "always", "interval", "none")
 SELF_TEST_CUTS = 20
 
@@ -47,7 +47,7 @@ class Life:
     def __init__(self, trial, mode, claim=False):
         self.trial, self.mode = trial, mode
         trial.life += 1
-        self.number = trial.life
+        self.number, self.cuts = trial.life, 0
         self.board = trial.shop.path("board")
         with open(self.board, "wb") as file:
             file.truncate(POSITIONS_SIZE)
@@ -141,12 +141,13 @@ class Trial:
 
     def cut(self, life):
         """Returns the copy as the cut left it."""
-        early = self.rng.random() < 0.3
+        early = life.cuts == 0 and self.rng.random() < 0.6
         time.sleep(self.rng.uniform(0, 0.006 if early else 0.08))
+        life.cuts += 1
         life.check_alive()
         self.tally.opening += not life.has_opened()
-        positions = life.positions()
-        image, reordered = self.disk.cut("cut.img", life.writer, self.rng)
+        image, positions, reordered = self.disk.cut("cut.img", life.writer, self.rng,
+                                                    life.positions)
         self.tally.cuts += 1
         self.tally.reordered += reordered > 0
         pristine = self.disk.duplicate(image, "pristine.img")
@@ -187,20 +188,26 @@ class Trial:
         life = Life(self, "none", claim=True)
         try:
             for _ in range(SELF_TEST_CUTS):
-                target = life.clock() + 400
-                while life.clock() < target:
-                    life.check_alive()
-                    time.sleep(0.002)
-                positions = life.positions()
-                image, _ = self.disk.cut("cut.img", life.writer, self.rng)
-                lost, what = self.check(image, life, positions)
-                if what:
-                    raise Failed(what)
+                lost = self.cut_unsynced(life)
                 if lost > 0:
                     return lost
         finally:
             life.end()
         raise Failed("writes that nobody synced were never lost: this lab proves nothing")
+
+    def cut_unsynced(self, life):
+        target = life.clock() + 400
+        while life.clock() < target:
+            life.check_alive()
+            time.sleep(0.001)
+        with stopped(life.writer):
+            image, positions, _ = self.disk.cut("cut.img", life.writer, self.rng,
+                                                life.positions)
+        lost, what = self.check(image, life, positions)
+        os.unlink(image)
+        if what:
+            raise Failed(what)
+        return lost
 
     def start_over(self):
         """The self-test's store is not one to go on with."""
@@ -213,7 +220,7 @@ class Trial:
         lost = self.self_test()
         self.start_over()
         while self.tally.cuts < cuts:
-            if not self.live(min(CUTS_IN_A_LIFE, cuts - self.tally.cuts)):
+            if not self.live(min(self.rng.randint(1, CUTS_IN_A_LIFE_MAX), cuts - self.tally.cuts)):
                 break
         self.disk.close()
         t = self.tally

@@ -143,7 +143,8 @@ static struct lab_board *map_board(const char *path)
 
     if (fd < 0 || ftruncate(fd, sizeof(struct lab_board)) != 0)
         die("board", path);
-    memory = mmap(NULL, sizeof(struct lab_board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    memory =
+        mmap(NULL, sizeof(struct lab_board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
         die("board", "mmap");
     (void)close(fd);

@@ -183,7 +183,4 @@ class Disk:
         self.mount_live()
 
     def close(self):
-        self.shop.unmount("live")
-        if self.method == "clone":
-            self.shop.unmount(self.folder)
-            os.unlink(self.shop.path("outer.img"))
+        self.shop.clear()

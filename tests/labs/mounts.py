@@ -105,9 +105,14 @@ class Workshop:
         raise Failed(f"{point} is not mounted")
 
     def __exit__(self, *_):
-        for point in self.mounted():
-            run("umount", "-l", point, check=False)
+        self.unmount_all()
+        run("umount", "-l", self.directory, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def unmount_all(self):
+        for point in self.mounted():
+            if point != self.directory:
+                run("umount", "-l", point, check=False)
 
     def mounted(self):
         """Mount points of this workshop, the inner ones first."""
@@ -115,3 +120,13 @@ class Workshop:
             points = [line.split()[4] for line in table]
         inside = [p for p in points if p == self.directory or p.startswith(self.directory + "/")]
         return reversed(inside)
+
+    def clear(self):
+        """Unmount everything and remove everything."""
+        self.unmount_all()
+        for name in os.listdir(self.directory):
+            path = self.path(name)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)

@@ -217,12 +217,19 @@ class Trial:
 
     def run(self, cuts):
         begun = time.monotonic()
-        lost = self.self_test()
-        self.start_over()
-        while self.tally.cuts < cuts:
-            if not self.live(min(self.rng.randint(1, CUTS_IN_A_LIFE_MAX), cuts - self.tally.cuts)):
-                break
-        self.disk.close()
+        lost = 0
+        try:
+            lost = self.self_test()
+            self.start_over()
+            while self.tally.cuts < cuts:
+                if not self.live(min(self.rng.randint(1, CUTS_IN_A_LIFE_MAX),
+                                     cuts - self.tally.cuts)):
+                    break
+        except Failed as failed:
+            self.tally.violations += 1
+            print(f"FAILED on {self.configuration.name}, seed {self.seed}: {failed}")
+        finally:
+            self.disk.close()
         t = self.tally
         print(f"{self.configuration.name:12} cuts={t.cuts} opening={t.opening} "
               f"reordered={t.reordered} always={t.modes['always']} "

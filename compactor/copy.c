@@ -113,6 +113,7 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
         const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
 
         job->records_in++;
+        job->record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
         job->bytes_in += walk.size;
         if (walk.record.kind == TKV_RECORD_DELETE)
             status = copy_delete(job, &walk, hash, err);
@@ -157,7 +158,8 @@ bool tkv_copy_balances(const struct tkv_copy_job *job)
     for (size_t i = 0; i < job->tombstones.count; i++)
         kept += job->tombstones.items[i].needed;
     return job->records_in == kept + job->records_dropped &&
-           job->records_in == tkv_usage_get(&job->source->usage.records);
+           job->records_in == tkv_usage_get(&job->source->usage.records) &&
+           job->record_sum == tkv_usage_get(&job->source->record_sum);
 }
 
 bool tkv_copy_install(struct tkv_copy_job *job, size_t i)

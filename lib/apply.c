@@ -102,7 +102,7 @@ static bool apply_delete(struct tkv_store *store, struct tkv_datafile *file,
 bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
                       const struct tkv_record *record, uint64_t hash)
 {
-    tkv_datafile_note_record(file, record->seq, record->kind == TKV_RECORD_DELETE);
+    tkv_datafile_note_record(file, offset, record->seq, record->kind == TKV_RECORD_DELETE);
     tkv_usage_add(&store->totals.records, 1);
     if (record->kind == TKV_RECORD_DELETE)
         return apply_delete(store, file, record, hash);

@@ -273,7 +273,8 @@ static void lower(_Atomic uint64_t *counter, uint64_t value)
         atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
-void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_delete)
+void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64_t seq,
+                              bool is_delete)
 {
     if (atomic_load_explicit(&file->seq_min, memory_order_relaxed) == 0)
         atomic_store_explicit(&file->seq_min, seq, memory_order_relaxed);
@@ -283,15 +284,18 @@ void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_d
     if (!is_delete)
         lower(&file->seq_min_put, seq);
     tkv_usage_add(&file->usage.records, 1);
+    tkv_usage_add(&file->record_sum, tkv_datafile_record_share(offset, seq));
 }
 
-void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records)
+void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records,
+                         uint64_t record_sum)
 {
     assert(size >= file->durable);
     atomic_store(&file->size, size);
     if (atomic_load(&file->written) > size)
         atomic_store(&file->written, size);
     atomic_store(&file->usage.records, records);
+    atomic_store(&file->record_sum, record_sum);
 }
 
 uint64_t tkv_datafile_pad(struct tkv_datafile *file)

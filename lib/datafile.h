@@ -51,6 +51,7 @@ struct tkv_datafile {
     atomic_bool sealed;
     _Atomic uint64_t seq_min, seq_max; /* of all records; 0 in an empty file */
     _Atomic uint64_t seq_min_put; /* oldest record that is not a delete; UINT64_MAX: none */
+    _Atomic uint64_t record_sum;  /* which records lie where, see below */
     struct tkv_usage usage;
     _Atomic uint64_t pinned_by; /* the file that holds an older record which this file's
                                    tombstones hide, as far as known; 0: unknown */
@@ -104,10 +105,23 @@ uint64_t tkv_datafile_room(const struct tkv_datafile *file);
 uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_t size);
 
 /* Keep the account of one record that was appended. */
-void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t seq, bool is_delete);
+void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64_t seq,
+                              bool is_delete);
+
+/* One record's share of record_sum. A file whose records add up to another sum is not the one
+ * that the index was made from: some are missing, twice there, or elsewhere. */
+static inline uint64_t tkv_datafile_record_share(uint64_t offset, uint64_t seq)
+{
+    uint64_t x = offset * UINT64_C(0x9e3779b97f4a7c15) + seq;
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
 
 /* Forget what was appended after `size`, a durable size, and to which nothing points. */
-void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records);
+void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records,
+                         uint64_t record_sum);
 
 /* Zeros up to the next block boundary. Returns the size then. */
 uint64_t tkv_datafile_pad(struct tkv_datafile *file);

@@ -63,7 +63,7 @@ static void count_record(struct tkv_store *store, struct tkv_datafile *file,
 {
     const bool is_delete = entry->kind == TKV_RECORD_DELETE;
 
-    tkv_datafile_note_record(file, entry->seq, is_delete);
+    tkv_datafile_note_record(file, entry->offset, entry->seq, is_delete);
     tkv_usage_add(&store->totals.records, 1);
     if (!is_delete)
         return;

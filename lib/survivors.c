@@ -86,6 +86,7 @@ static enum tkv_status note_output(struct tkv_survivors *survivors, struct tkv_e
         .is_new = file->durable == 0,
         .size = atomic_load(&file->size),
         .records = tkv_usage_get(&file->usage.records),
+        .record_sum = tkv_usage_get(&file->record_sum),
         .tombstone_bytes = tkv_usage_get(&file->usage.tombstone_bytes),
     };
     return TKV_OK;
@@ -111,7 +112,8 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
         tkv_upkeep_pace_copy(store, &survivors->paced_bytes, &survivors->paced_from_us,
                              size);
     offset = tkv_datafile_append(store->output, bytes, size);
-    tkv_datafile_note_record(store->output, record->seq, record->kind == TKV_RECORD_DELETE);
+    tkv_datafile_note_record(store->output, offset, record->seq,
+                             record->kind == TKV_RECORD_DELETE);
     tkv_usage_add(&store->totals.records, 1);
     tkv_usage_add(&store->disk_bytes, size);
     if (record->kind == TKV_RECORD_DELETE) {
@@ -237,7 +239,8 @@ void tkv_survivors_undo(struct tkv_survivors *survivors)
         if (output->file->durable > output->size)
             continue; /* synced already: garbage that the next manifest lists */
         undo_counts(store, output);
-        tkv_datafile_rewind(output->file, output->size, output->records);
+        tkv_datafile_rewind(output->file, output->size, output->records,
+                            output->record_sum);
         if (!output->is_new)
             continue;
         if (store->output == output->file)

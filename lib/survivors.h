@@ -21,7 +21,7 @@
 struct tkv_survivors_output {
     struct tkv_datafile *file;
     bool is_new;
-    uint64_t size, records, tombstone_bytes;
+    uint64_t size, records, record_sum, tombstone_bytes;
 };
 
 struct tkv_survivors {

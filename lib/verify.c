@@ -46,14 +46,16 @@ static void judge(struct verify *v, enum tkv_status status, const struct tkv_err
 
 /* ---- Files ----------------------------------------------------------------------- */
 
-static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t counted)
+static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t counted,
+                        uint64_t record_sum)
 {
     const uint64_t known = tkv_usage_get(&file->usage.records);
     struct tkv_error error;
 
-    if (counted == known)
+    if (counted == known && record_sum == tkv_usage_get(&file->record_sum))
         return;
-    (void)tkv_fail_corrupt(&error, file->name, 0, 0, "%llu records where %llu are known",
+    (void)tkv_fail_corrupt(&error, file->name, 0, 0,
+                           "%llu records, not the %llu that are known",
                            (unsigned long long)counted, (unsigned long long)known);
     report_finding(v, &error);
 }
@@ -63,7 +65,7 @@ static void verify_file(struct verify *v, struct tkv_datafile *file)
     /* In this order: what was sealed before does not grow after. */
     const bool sealed = atomic_load(&file->sealed);
     const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
-    uint64_t counted = 0;
+    uint64_t counted = 0, record_sum = 0;
     struct tkv_walk walk;
 
     v->report.files++;
@@ -71,11 +73,13 @@ static void verify_file(struct verify *v, struct tkv_datafile *file)
     if (file->file_class == TKV_FILE_LARGE)
         return; /* read through its key */
     tkv_walk_begin(&walk, file, end);
-    while (tkv_walk_next(&walk))
+    while (tkv_walk_next(&walk)) {
         counted++;
+        record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
+    }
     judge(v, walk.status, &walk.error);
     if (walk.status == TKV_OK && sealed)
-        check_count(v, file, counted);
+        check_count(v, file, counted, record_sum);
     tkv_walk_end(&walk);
     v->report.records += counted;
 }

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define STEPS_MAX    300u /* unless told otherwise */
-#define ACKS_MAX     3000u
+#define ACKS_MAX     1000u
 #define HANG_SECONDS 120u
 #define OPEN_FAILED  4 /* how a child ends that could not open or close the store */
 
@@ -95,6 +95,8 @@ static struct fate fate_of(const struct kill_test *test, unsigned cycle)
     struct fate fate = {.options = options_of(&random)};
 
     fate.plan.steps = 1 + pick(&random, test->steps_max);
+    if (fate.options.durability != TKV_DURABILITY_ALWAYS)
+        fate.plan.steps *= 4;
     fate.closes_and_reopens = pick(&random, 4) == 0;
     fate.death = kind < 30   ? BY_ACKS
                  : kind < 75 ? BY_FAILPOINT
@@ -102,7 +104,9 @@ static struct fate fate_of(const struct kill_test *test, unsigned cycle)
                  : kind < 95 ? BY_EXIT
                              : BY_CLOSE;
     if (fate.death == BY_ACKS)
-        fate.plan.kill_after_acks = pick_magnitude(&random, ACKS_MAX);
+        fate.plan.kill_after_acks = pick(&random, 2) == 0
+                                        ? 1 + pick(&random, test->threads * fate.plan.steps)
+                                        : pick_magnitude(&random, ACKS_MAX);
     else if (fate.death == BY_TIME)
         fate.after_us = pick_magnitude(&random, 50000);
     else if (fate.death == BY_FAILPOINT)

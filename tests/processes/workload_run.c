@@ -182,10 +182,17 @@ static void iterate(struct run *run)
     tkv_iterator_free(iterator);
 }
 
+static void nap(struct run *run, uint64_t us)
+{
+    for (; us > 0 && !atomic_load(&run->is_over); us -= us < 1000 ? us : 1000)
+        (void)nanosleep(&(struct timespec){0, us < 1000 ? (long)us * 1000 : 1000000}, NULL);
+}
+
 static void *do_upkeep(void *argument)
 {
     struct run *run = argument;
     uint64_t random = workload_mix(run->workload->seed + run->workload->life);
+    const uint64_t nap_us_max = UINT64_C(1000) << random % 8; /* in some lives it is rare */
     enum tkv_status status = TKV_OK;
     struct tkv_error err;
 
@@ -210,7 +217,7 @@ static void *do_upkeep(void *argument)
         if (status != TKV_OK)
             workload_violation(run->workload, "upkeep %u: status %d: %s",
                                (unsigned)(random % 8), (int)status, err.message);
-        (void)nanosleep(&(struct timespec){0, (long)(random >> 40) % 2000000}, NULL);
+        nap(run, 100 + (random >> 40) % nap_us_max);
     }
     return NULL;
 }

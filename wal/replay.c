@@ -223,6 +223,13 @@ enum tkv_status tkv_replay_run(struct tkv_replay *replay, const uint8_t *file,
     replay->seq_next = replay->from.seq_next;
     replay->cut_offset = replay->cut_size = 0;
     replay->cut_reason = NULL;
+    if (end.offset > size) {
+        replay->position = replay->position_seen = end.position;
+        replay->file_offset = end.offset;
+        return tkv_fail_corrupt(err, TKV_WAL_NAME, size, replay->seq_next,
+                                "the checkpoint is at offset %llu, beyond the file's end",
+                                (unsigned long long)end.offset);
+    }
 
     while (find_next(&scan, end, &place, &group)) {
         const uint64_t extent = tkv_group_extent(group.payload_size, group.ends_at_block);

@@ -65,7 +65,9 @@ static bool grow_page(struct tkv_index_page *page, size_t key_size)
 {
     size_t ends_capacity = page->capacity;
 
-    if (!grow_array(&page->bytes, &page->bytes_capacity, page->bytes_size + key_size, 1))
+    /* One byte more, so that a page of nothing but the empty key has bytes to point at. */
+    if (!grow_array(&page->bytes, &page->bytes_capacity, page->bytes_size + key_size + 1,
+                    1))
         return false;
     return grow_array(&page->ends, &ends_capacity, page->count + 1, sizeof *page->ends) &&
            grow_array(&page->locations, &page->capacity, page->count + 1,

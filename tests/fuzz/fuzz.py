@@ -27,14 +27,14 @@ TARGETS = {
     "batch": (3, 1024),
     "command": (2, 256),
     "data_file": (5, 6144),
-    "directory": (22, 512),
+    "directory": (22, 256),
     "file_name": (2, 64),
     "hint": (5, 2048),
     "inflate": (4, 2048),
     "lines": (2, 512),
     "load": (6, 512),
     "manifest": (6, 1024),
-    "operations": (22, 512),
+    "operations": (22, 192),
     "options": (2, 128),
     "record": (9, 1024),
     "wal": (10, 6144),
@@ -95,7 +95,7 @@ def files_in(path):
 
 def options_for(name):
     dictionary = os.path.join(HERE, "dictionaries", name + ".dict")
-    return ([f"-max_len={TARGETS[name][1]}", "-timeout=20", "-rss_limit_mb=4096", "-reload=0"] +
+    return ([f"-max_len={TARGETS[name][1]}", "-timeout=20", "-rss_limit_mb=4096", "-reload=0", "-entropic=0"] +
             ([f"-dict={dictionary}"] if os.path.exists(dictionary) else []))
 
 

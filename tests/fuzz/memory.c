@@ -68,9 +68,11 @@ static bool must_fail(void)
 #define FENCE       ((size_t)4096) /* forbidden bytes behind each block, at least */
 #define CLASS_COUNT 28u            /* class c has blocks of 2^c bytes */
 #define KEEP_ZERO   21u            /* classes from here on are given back to the system */
+#define FREE_FORBID ((size_t)64 * 1024) /* of a free block, at most so much is forbidden */
 
 struct large {
-    size_t size; /* as asked for; 0: free */
+    size_t size;        /* as asked for; 0: free */
+    size_t size_before; /* when it was last in use: what lies behind is forbidden */
     unsigned class_number;
     uint32_t next_free; /* unit, plus one */
 };
@@ -130,8 +132,12 @@ static void *take_large(size_t size)
     } else {
         block = carve(class_number);
     }
-    large_of(block)->size = size;
-    FUZZ_ALLOW(block, size);
+    if (large_of(block)->size_before != size) {
+        FUZZ_FORBID(block, (size_t)1 << class_number);
+        FUZZ_ALLOW(block, size);
+    }
+    FUZZ_ALLOW(block, size < FREE_FORBID ? size : FREE_FORBID);
+    large_of(block)->size = large_of(block)->size_before = size;
     note_taken(size);
     return block;
 }
@@ -142,7 +148,7 @@ static void give_large(void *block, struct large *large)
     held -= large->size;
     if (large->class_number >= KEEP_ZERO)
         FUZZ_CHECK(madvise(block, (size_t)1 << large->class_number, MADV_DONTNEED) == 0);
-    FUZZ_FORBID(block, large->size);
+    FUZZ_FORBID(block, large->size < FREE_FORBID ? large->size : FREE_FORBID);
     large->size = 0;
     large->next_free = free_lists[large->class_number];
     free_lists[large->class_number] =

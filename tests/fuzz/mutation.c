@@ -338,7 +338,7 @@ static void fix_references(struct memory_disk *disk, struct memory_file *file)
         uint8_t *p = file->content + at, *value;
         char name[TKV_FILE_NAME_SIZE];
         struct memory_file *large;
-        uint64_t stored;
+        uint64_t number, stored;
         uint32_t count;
         size_t end;
 
@@ -347,7 +347,10 @@ static void fix_references(struct memory_disk *disk, struct memory_file *file)
         value = file->content + end - 32;
         stored = tkv_get_le64(value + 8);
         count = tkv_get_le32(value + 20);
-        tkv_data_name(tkv_get_le64(value) & 0xffff, name);
+        number = tkv_get_le64(value);
+        if (number == 0 || number > 1000)
+            continue;
+        tkv_data_name(number, name);
         large = memory_disk_find(disk, name);
         if (large != NULL && large != file && stored < large->size && count < 64 &&
             TKV_BLOCK_SIZE + stored + (uint64_t)count * 16 <= large->size)

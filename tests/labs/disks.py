@@ -10,7 +10,8 @@ A copy must be the disk as it was at one moment. Two ways:
           only if the loop device wrote nothing meanwhile.
 
 What was written to the disk but not yet flushed may survive a cut or not, in any subset. Where
-two clones were taken without a flush in between, a reordered cut takes sectors from both.
+two clones were taken without a flush in between, a reordered cut takes pages from both. (Not
+sectors: a superblock of ext4 that is torn within its page cannot be mounted.)
 """
 import contextlib
 import fcntl
@@ -20,7 +21,7 @@ import signal
 from mounts import Failed, has, run
 
 FICLONE = 0x40049409
-SECTOR_SIZE = 512
+PAGE_SIZE = 4096
 CHUNK_SIZE = 1 << 20
 REORDER_TRIES = 16
 COPY_ARGUMENTS = {"clone": ["--reflink=always"], "stop": ["--sparse=always"]}
@@ -39,7 +40,8 @@ class Configuration:
 
     def make(self, image):
         quiet = ("-q", "-F") if self.kind.startswith("ext") else ("-q", "-f")
-        run(f"mkfs.{self.kind}", *quiet, *self.mkfs, image)
+        blocks = ("-b", "4096") if self.kind.startswith("ext") else ()
+        run(f"mkfs.{self.kind}", *quiet, *blocks, *self.mkfs, image)
 
 
 CONFIGURATIONS = [
@@ -64,7 +66,7 @@ def writes_and_flushes(device):
 
 
 def mix(path, newer, rng):
-    """Take some of the sectors that differ from the newer image. Returns how many."""
+    """Take some of the pages that differ from the newer image. Returns how many."""
     taken = 0
     with open(path, "r+b", buffering=0) as file, open(newer, "rb", buffering=0) as other:
         at = 0
@@ -72,8 +74,8 @@ def mix(path, newer, rng):
             right = other.read(CHUNK_SIZE)
             if left != right:
                 changed = bytearray(left)
-                for begin in range(0, len(left), SECTOR_SIZE):
-                    end = begin + SECTOR_SIZE
+                for begin in range(0, len(left), PAGE_SIZE):
+                    end = begin + PAGE_SIZE
                     if left[begin:end] != right[begin:end] and rng.random() < 0.5:
                         changed[begin:end] = right[begin:end]
                         taken += 1
@@ -152,7 +154,7 @@ class Disk:
 
     def cut(self, name, writer, rng, positions):
         """The disk as it is now, in an image of its own, and what positions() said just
-        before. Returns (path, positions, reordered sectors)."""
+        before. Returns (path, positions, reordered pages)."""
         path = self.shop.path(self.folder, name)
         if self.method == "clone":
             return path, *self.clone(path, rng, positions)

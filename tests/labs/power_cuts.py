@@ -151,7 +151,10 @@ class Trial:
         self.tally.cuts += 1
         self.tally.reordered += reordered > 0
         pristine = self.disk.duplicate(image, "pristine.img")
-        lost, what = self.check(image, life, positions)
+        try:
+            lost, what = self.check(image, life, positions)
+        except Failed as failed:
+            lost, what = 0, str(failed)
         os.unlink(image)
         self.tally.lost += lost
         if lost and not what:

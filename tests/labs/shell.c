@@ -36,7 +36,9 @@ static uint8_t bytes[VALUE_SIZE_MAX];
 static void answer(enum tkv_status status, uint64_t number)
 {
     printf("%d %" PRIu64 " %s\n", (int)status, number,
-           status == TKV_OK ? "ok" : status == TKV_NOT_FOUND ? "not found" : err.message);
+           status == TKV_OK          ? "ok"
+           : status == TKV_NOT_FOUND ? "not found"
+                                     : err.message);
 }
 
 /* ---- Keys and values ------------------------------------------------------------------- */
@@ -57,8 +59,8 @@ static struct tkv_slice value_of(uint64_t key, uint64_t version, size_t size)
         size = sizeof bytes;
     memcpy(bytes, &header, sizeof header);
     for (size_t i = sizeof header; i < size; i++)
-        bytes[i] = (uint8_t)((key * 31 + version * 17 + i) * UINT64_C(0x9e3779b97f4a7c15) >>
-                             56);
+        bytes[i] =
+            (uint8_t)((key * 31 + version * 17 + i) * UINT64_C(0x9e3779b97f4a7c15) >> 56);
     return tkv_bytes(bytes, size);
 }
 
@@ -118,8 +120,7 @@ static void put_keys(const char *line)
                &size) != 4)
         exit(2);
     while (done < count && status == TKV_OK) {
-        status =
-            tkv_put(store, key_of(key, name), value_of(key, version, size), &err);
+        status = tkv_put(store, key_of(key, name), value_of(key, version, size), &err);
         done += status == TKV_OK;
         key++;
     }
@@ -171,7 +172,8 @@ static void get_key(const char *line)
     const enum tkv_status status = tkv_get_pinned(store, key_of(key, name), &pin, &err);
 
     if (status == TKV_OK && !is_right(key, pin.value, &version))
-        printf("wrong %" PRIu64 " bytes of key %" PRIu64 "\n", (uint64_t)pin.value.size, key);
+        printf("wrong %" PRIu64 " bytes of key %" PRIu64 "\n", (uint64_t)pin.value.size,
+               key);
     else
         answer(status, version);
     tkv_unpin(&pin);

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: MIT
+"""Disks that fail: a sparse image on a tmpfs that is too small for it. What the file system
+below writes to a hole of the image then fails in the block layer, as on a broken device: real
+write-back errors, a sync that succeeds after one that failed, a real emergency read-only.
+
+The loop driver takes a write that the tmpfs did in part for one that it did in full. A device
+that is asked for one page at a time is therefore honest, and one that is asked for more at once
+lies: what it says is on disk is not. Both are wanted here."""
+import fcntl
+import os
+
+from held_store import CORRUPT, IO, NO_SPACE, OK, POISONED, HeldStore, expect
+from mounts import Failed, Unavailable, run
+
+EXT4_IOC_SHUTDOWN = 0x8004587D
+SHUTDOWN_WITHOUT_FLUSH = 2
+BLOCK_SIZE = 4096
+KEPT = 500        # keys that are safely on the disk before it fails
+MANY = 20000      # more keys than any of these disks takes
+VALUE_SIZE = 1500
+
+
+class FailingDisk:
+    """ext4 whose device takes only `room_kb` more of new data after begin_to_fail()."""
+
+    def __init__(self, shop, room_kb, *options, only_data_fails=True, lies=False):
+        self.shop, self.options, self.room_kb, self.lies = shop, options, room_kb, lies
+        self.small = shop.path("small")
+        os.makedirs(self.small)
+        run("mount", "-t", "tmpfs", "-o", "size=100m", "none", self.small)
+        self.image = shop.image("small/disk.img", 64)
+        run("mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E",
+            "lazy_itable_init=0,lazy_journal_init=0", self.image)
+        if only_data_fails:
+            self.fill_metadata()
+        self.mount()
+
+    def mount(self):
+        self.shop.mount(self.image, "live", *self.options)
+        if not self.lies:
+            limit = f"/sys/block/{self.shop.device('live')}/queue/max_sectors_kb"
+            try:
+                with open(limit, "w", encoding="ascii") as file:
+                    file.write(str(BLOCK_SIZE // 1024))
+            except OSError as error:
+                raise Unavailable(f"{limit}: {error.strerror}") from error
+
+    def fill_metadata(self):
+        """The file system's own blocks become real."""
+        with open(self.image, "r+b", buffering=0) as file:
+            first = 6 << 20
+            os.pwrite(file.fileno(), os.pread(file.fileno(), first, 0), 0)
+            listed = run("debugfs", "-R", "blocks <8>", self.image).stdout.splitlines()[-1]
+            for block in (int(word) for word in listed.split()):
+                at = block * BLOCK_SIZE
+                os.pwrite(file.fileno(), os.pread(file.fileno(), BLOCK_SIZE, at), at)
+
+    def begin_to_fail(self):
+        run("sync", "-f", self.shop.path("live"))
+        used = os.statvfs(self.small)
+        used_kb = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024
+        run("mount", "-o", f"remount,size={used_kb + self.room_kb}k", self.small)
+
+    def heal(self):
+        run("mount", "-o", "remount,size=100m", self.small)
+
+    def mount_again(self):
+        self.shop.unmount("live", check=False)
+        done = run("e2fsck", "-fy", self.image, check=False)
+        if done.returncode > 2:
+            raise Failed(f"e2fsck: {done.stdout[-300:]}")
+        self.mount()
+
+
+# ---- The lab itself -----------------------------------------------------------------------
+
+
+def the_kernel_forgets_a_failed_sync(shop, _shell):
+    """What makes a second fsync worthless; without it the labs below would prove little."""
+    disk = FailingDisk(shop, 300)
+    disk.begin_to_fail()
+    answers = []
+    fd = os.open(shop.path("live", "file"), os.O_CREAT | os.O_RDWR)
+    os.write(fd, os.urandom(4 << 20))
+    for _ in range(4):
+        try:
+            os.fsync(fd)
+            answers.append("OK")
+        except OSError as error:
+            answers.append(os.strerror(error.errno))
+    os.close(fd)
+    expect(answers[0] != "OK", "this disk fails", str(answers))
+    return "; ".join(answers)
+
+
+# ---- Failing writes -----------------------------------------------------------------------
+
+
+def open_with_keys(disk, shell, mode, read):
+    store = HeldStore(shell, disk.shop.path("live", "store"))
+    expect((answer := store.open(mode, read)).status == OK, "a store is created", answer)
+    expect((answer := store.put(1, KEPT, 1, VALUE_SIZE)).status == OK, "keys fit", answer)
+    expect((answer := store.simple("checkpoint")).status == OK, "a checkpoint", answer)
+    return store
+
+
+def fail(store):
+    """Write until the disk fails. A device may say ENOSPC, and for a file that can be written
+    again that is a full disk; any sync that cannot be repeated poisons."""
+    answer = store.put(KEPT + 1, MANY, 1, VALUE_SIZE)
+    expect(answer.status in (IO, POISONED, NO_SPACE), "a failing disk is noticed", answer)
+    if store.simple("poisoned").number != OK:
+        expect_poisoned(store)
+    expect(store.check(all_readable=False) == 0, "a store that cannot write can be read")
+    return answer.number
+
+
+def expect_poisoned(store):
+    known = {key: set(store.model.maybe.get(key, ())) for key in (1, 2, 3)}
+    for again in (store.put(1, 1, 2, VALUE_SIZE), store.delete(1, 1),
+                  store.batch(1, 3, 2, VALUE_SIZE), store.simple("sync"),
+                  store.simple("checkpoint")):
+        expect(again.status == POISONED, "a poisoned store stays poisoned", again)
+    store.model.maybe.update(known)  # these were refused before anything was done
+
+
+def read_what_is_left(store, read):
+    """On the broken disk, changing nothing."""
+    answer = store.open("always", read, "read-only")
+    expect(answer.status == OK, "a broken disk's store opens read-only", answer)
+    unreadable = store.check(all_readable=False)
+    expect((answer := store.simple("close")).status == OK, "closing a reader", answer)
+    return unreadable
+
+
+def try_on_broken_disk(store, read):
+    answer = store.open("always", read)
+    if answer.status == OK:
+        expect(store.check() == 0, "what opened has every key")
+        store.simple("close")
+    else:
+        expect(answer.status == IO, "a broken disk is an I/O error", answer)
+    return answer.status == OK
+
+
+def expect_intact(store, read, all_readable=True):
+    answer = store.open("always", read)
+    if answer.status == CORRUPT and not all_readable:
+        return KEPT
+    expect(answer.status == OK, "the store opens again", answer)
+    unreadable = store.check(all_readable)
+    if all_readable:
+        expect((answer := store.simple("verify")).status == OK, "nothing is damaged", answer)
+        store.settle()
+        expect((answer := store.put(9, 200, 3, VALUE_SIZE)).status == OK, "it is as new", answer)
+    expect((answer := store.simple("close")).status == OK or not all_readable, "close", answer)
+    return unreadable
+
+
+def failing_disk(shop, shell, room_kb, read="mmap", only_data_fails=True):
+    disk = FailingDisk(shop, room_kb, only_data_fails=only_data_fails)
+    with open_with_keys(disk, shell, "always", read) as store:
+        disk.begin_to_fail()
+        written = fail(store)
+        store.simple("close")
+        read_what_is_left(store, read)
+        opened = try_on_broken_disk(store, read)
+        disk.heal()
+        disk.mount_again()
+        expect_intact(store, read)
+    return f"{written} keys, {'opened' if opened else 'refused'} while broken"
+
+
+def a_failing_disk_loses_nothing_acknowledged(shop, shell):
+    said = []
+    for room_kb in (200, 700, 1500, 3000, 6000):
+        for read in ("mmap", "pread"):
+            said.append(failing_disk(shop, shell, room_kb, read))
+            shop.clear()
+    return f"{len(said)} disks: " + said[0]
+
+
+def a_disk_that_fails_anywhere_loses_nothing_acknowledged(shop, shell):
+    said = []
+    for room_kb in (200, 500, 1000, 2000, 4000):
+        said.append(failing_disk(shop, shell, room_kb, only_data_fails=False))
+        shop.clear()
+    return f"{len(said)} disks: " + said[0]
+
+
+def one_failing_disk_loses_nothing_acknowledged(shop, shell):
+    return failing_disk(shop, shell, 1000)
+
+
+def what_a_failing_disk_served_after_reopening_stays(shop, shell):
+    """Opened again in the same boot, over a page cache that knows more than the disk: what
+    that opening served must be there when the cache is gone."""
+    said = []
+    for room_kb in (200, 500, 900, 1300):
+        disk = FailingDisk(shop, room_kb, "errors=continue", only_data_fails=True)
+        with open_with_keys(disk, shell, "always", "mmap") as store:
+            disk.begin_to_fail()
+            fail(store)
+            store.simple("close")
+            disk.heal()
+            answer = store.open()
+            if answer.status == OK:
+                store.settle()
+                store.simple("close")
+            said.append("opened" if answer.status == OK else "refused")
+            disk.mount_again()
+            expect_intact(store, "mmap")
+        shop.clear()
+    return ", ".join(said)
+
+
+def a_disk_that_lies_is_found_out(shop, shell):
+    """Writes that were reported done and are not there: an error, or a refusal to open."""
+    unreadable = 0
+    for room_kb in range(200, 2000, 150):
+        disk = FailingDisk(shop, room_kb, lies=True)
+        with open_with_keys(disk, shell, "always", "mmap") as store:
+            disk.begin_to_fail()
+            fail(store)
+            store.simple("close")
+            disk.heal()
+            if store.open().status == OK:
+                store.check(all_readable=False)
+                store.simple("close")
+            disk.mount_again()
+            unreadable += expect_intact(store, "mmap", all_readable=False)
+        shop.clear()
+    return f"{unreadable} keys known to be damaged"
+
+
+def a_disk_that_reports_late_damages_but_never_lies(shop, shell):
+    """data=journal: the sync succeeds in the journal, and the write to the data's own place
+    fails after that. No program can know; the reads must."""
+    unreadable = 0
+    for room_kb in (300, 1000, 2500):
+        disk = FailingDisk(shop, room_kb, "data=journal")
+        with open_with_keys(disk, shell, "always", "mmap") as store:
+            disk.begin_to_fail()
+            fail(store)
+            store.simple("close")
+            disk.heal()
+            disk.mount_again()
+            unreadable += expect_intact(store, "mmap", all_readable=False)
+        shop.clear()
+    return f"{unreadable} keys known to be damaged"
+
+
+def relaxed_modes_keep_a_prefix_and_what_was_synced(shop, shell):
+    kept = []
+    for mode in ("interval", "none"):
+        for room_kb in (300, 2500):
+            disk = FailingDisk(shop, room_kb)
+            with open_with_keys(disk, shell, mode, "mmap") as store:
+                disk.begin_to_fail()
+                answer = store.put(KEPT + 1, MANY, 1, VALUE_SIZE)
+                expect(answer.status in (IO, POISONED), "it is an I/O error", answer)
+                store.simple("close")
+                disk.heal()
+                disk.mount_again()
+                expect((again := store.open()).status == OK, "the store opens again", again)
+                found, failed = store.scan()
+                expect(not failed, "every key can be read", str(failed))
+                expect(sorted(found) == list(range(1, len(found) + 1)), "there is no hole")
+                expect(KEPT <= len(found) <= KEPT + answer.number + 1, "a prefix", len(found))
+                kept.append(f"{len(found)} of {KEPT + answer.number}")
+            shop.clear()
+    return ", ".join(kept)
+
+
+# ---- The file system turns against its files ----------------------------------------------
+
+
+def an_emergency_read_only_poisons_and_is_read(shop, shell):
+    image = shop.image("disk.img", 64)
+    run("mkfs.ext4", "-q", "-F", image)
+    shop.mount(image, "live", "errors=remount-ro")
+    trigger = f"/sys/fs/ext4/{shop.device('live')}/trigger_fs_error"
+    if not os.path.exists(trigger):
+        raise Unavailable("this kernel's ext4 has no trigger_fs_error")
+    disk = MountedDisk(shop, image)
+    with open_with_keys(disk, shell, "always", "mmap") as store:
+        with open(trigger, "w", encoding="ascii") as file:
+            file.write("lab")
+        written = fail(store)
+        expect(store.simple("poisoned").number != OK, "the store is poisoned")
+        store.simple("close")
+        read_what_is_left(store, "mmap")
+        expect((answer := store.open()).status == IO, "nothing opens for writing", answer)
+        disk.mount_again()
+        expect_intact(store, "mmap")
+    return f"{written} keys after the error"
+
+
+def a_device_that_is_gone_poisons_and_comes_back_whole(shop, shell):
+    """EXT4_IOC_SHUTDOWN: from one call to the next everything is EIO."""
+    said = []
+    for mode in ("always", "interval"):
+        image = shop.image("disk.img", 64)
+        run("mkfs.ext4", "-q", "-F", image)
+        shop.mount(image, "live")
+        disk = MountedDisk(shop, image)
+        with open_with_keys(disk, shell, mode, "pread") as store:
+            more = store.put(KEPT + 1, 200, 1, VALUE_SIZE)
+            expect(more.status == OK, "a healthy disk", more)
+            store.simple("sync")
+            shut_down(shop.path("live"))
+            answer = store.put(KEPT + 201, 10000, 1, VALUE_SIZE)
+            expect(answer.status in (IO, POISONED), "it is an I/O error", answer)
+            if mode == "interval":  # acknowledged, and nothing that the mode promises
+                for key in range(KEPT + 201, KEPT + 201 + answer.number):
+                    store.model.unknown(key, None)
+            said.append(f"{store.check(all_readable=False)} unreadable")
+            store.simple("close")
+            disk.mount_again()
+            expect_intact(store, "pread")
+        shop.clear()
+    return ", ".join(said)
+
+
+def shut_down(point):
+    fd = os.open(point, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, SHUTDOWN_WITHOUT_FLUSH.to_bytes(4, "little"))
+    except OSError as error:
+        raise Unavailable(f"EXT4_IOC_SHUTDOWN: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+class MountedDisk:
+    """An ordinary image."""
+
+    def __init__(self, shop, image):
+        self.shop, self.image = shop, image
+
+    def mount_again(self):
+        self.shop.unmount("live")
+        done = run("e2fsck", "-fy", self.image, check=False)
+        if done.returncode > 2:
+            raise Failed(f"e2fsck: {done.stdout[-300:]}")
+        self.shop.mount(self.image, "live")
+
+
+LABS = [
+    the_kernel_forgets_a_failed_sync,
+    a_failing_disk_loses_nothing_acknowledged,
+    a_disk_that_fails_anywhere_loses_nothing_acknowledged,
+    what_a_failing_disk_served_after_reopening_stays,
+    a_disk_that_lies_is_found_out,
+    a_disk_that_reports_late_damages_but_never_lies,
+    relaxed_modes_keep_a_prefix_and_what_was_synced,
+    an_emergency_read_only_poisons_and_is_read,
+    a_device_that_is_gone_poisons_and_comes_back_whole,
+]
+QUICK_LABS = [
+    the_kernel_forgets_a_failed_sync,
+    one_failing_disk_loses_nothing_acknowledged,
+    an_emergency_read_only_poisons_and_is_read,
+    a_device_that_is_gone_poisons_and_comes_back_whole,
+]

@@ -1,0 +1,2 @@
+"""."""
+LABS = QUICK_LABS = []

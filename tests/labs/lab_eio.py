@@ -38,12 +38,7 @@ class FailingDisk:
     def mount(self):
         self.shop.mount(self.image, "live", *self.options)
         if not self.lies:
-            limit = f"/sys/block/{self.shop.device('live')}/queue/max_sectors_kb"
-            try:
-                with open(limit, "w", encoding="ascii") as file:
-                    file.write(str(BLOCK_SIZE // 1024))
-            except OSError as error:
-                raise Unavailable(f"{limit}: {error.strerror}") from error
+            self.shop.limit_requests("live", BLOCK_SIZE // 1024)
 
     def fill_metadata(self):
         """The file system's own blocks become real."""
@@ -243,6 +238,7 @@ def a_disk_that_reports_late_damages_but_never_lies(shop, shell):
             disk.begin_to_fail()
             fail(store)
             store.simple("close")
+            try_on_broken_disk(store, "mmap")
             disk.heal()
             disk.mount_again()
             unreadable += expect_intact(store, "mmap", all_readable=False)

@@ -48,6 +48,7 @@ class Workshop:
     def __init__(self, size_mb=6000):
         self.size_mb = size_mb
         self.directory = None
+        self.limits = {}  # of loop devices: file -> what was in it
 
     def __enter__(self):
         leave_on_signals()
@@ -104,12 +105,29 @@ class Workshop:
                     return os.path.basename(line.split(" - ")[1].split()[1])
         raise Failed(f"{point} is not mounted")
 
+    def limit_requests(self, name, size_kb):
+        """What the device behind a mount is asked for at once. It outlives the mount."""
+        path = f"/sys/block/{self.device(name)}/queue/max_sectors_kb"
+        try:
+            with open(path, "r+", encoding="ascii") as file:
+                self.limits.setdefault(path, file.read().strip())
+                file.write(str(size_kb))
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from error
+
+    def restore_limits(self):
+        while self.limits:
+            path, value = self.limits.popitem()
+            with open(path, "w", encoding="ascii") as file:
+                file.write(value)
+
     def __exit__(self, *_):
         self.unmount_all()
         run("umount", "-l", self.directory, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def unmount_all(self):
+        self.restore_limits()
         for point in self.mounted():
             if point != self.directory:
                 run("umount", "-l", point, check=False)

@@ -5,7 +5,7 @@ import os
 import time
 
 from disks import CONFIGURATIONS
-from held_store import NO_SPACE, OK, HeldStore, expect, fingerprint
+from held_store import IO, NO_SPACE, OK, HeldStore, contents, expect, expect_nothing_taken
 from mounts import Unavailable, run
 
 SIZE_MB = 24
@@ -162,21 +162,22 @@ def open_when_full(shop, shell, kind, killed):
     point = small_disk(shop, kind)
     store = open_new(shop, shell)
     expect(store.put(1, 3000, 1, VALUE_SIZE).status == OK, "there is room at first")
-    store.simple("checkpoint") if not killed else None
     expect(store.put(2900, 200, 2, VALUE_SIZE).status == OK, "there is room at first")
     if not killed:
         expect(store.simple("close").status == OK, "the store closes")
     store.kill()
     ballast = fill_completely(point)
     with HeldStore(shell, store.directory, store.model) as again:
-        before = fingerprint(store.directory)
+        before = contents(store.directory)
         answer = again.open()
         if answer.status == OK:
             again.check()
             again.simple("close")
         else:
-            expect(answer.status == NO_SPACE, "opening fails with TKV_NO_SPACE", answer)
-            expect(fingerprint(store.directory) == before, "a failed opening changes nothing")
+            # Where blocks are never written in place, a full disk refuses the log's own.
+            expect(answer.status == NO_SPACE or (kind, answer.status) == ("btrfs", IO),
+                   "opening fails with TKV_NO_SPACE", answer)
+            expect_nothing_taken(before, contents(store.directory))
             reader = again.open(access="read-only")
             expect(reader.status == OK, "it can be opened read-only", reader)
             again.check()

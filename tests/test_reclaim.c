@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A compaction changes nothing that can be read: neither what is written meanwhile, nor what a
+ * delete or an expired record hides, nor when it fails.
+ *
+ * Method: a small store on the simulated disk, without threads, in which exactly one file is
+ * worth compacting.
+ */
+#include "small_store.h"
+
+#include <errno.h>
+
+TEST_MAIN
+
+/* ---- Compacting ---------------------------------------------------------------------- */
+
+static void put_during_copy(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind == TKV_EVENT_COMPACTION_COPIED)
+        put_bytes(f, "key", 200, 100);
+}
+
+TEST(a_put_while_a_compaction_copies_wins)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = put_during_copy;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", 1, 4000);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_byte(&f, "key", 200);
+    check_byte(&f, "garbage", 1);
+    open_again(&f);
+    check_byte(&f, "key", 200);
+    end(&f);
+}
+
+/* Records that fill a block each: one that became zeros looks like padding. */
+TEST(a_record_that_became_padding_is_missed_by_compaction_and_not_dropped)
+{
+    struct fixture f;
+    struct copy *file = &first;
+    uint8_t byte;
+    size_t size;
+    uint64_t at;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, TKV_BLOCK_SIZE - TKV_DATA_HEADER_SIZE - 25);
+    put_bytes(&f, "b", 2, TKV_BLOCK_SIZE - 25);
+    put_bytes(&f, "c", 3, TKV_BLOCK_SIZE - 25);
+    for (unsigned i = 0; i < 14; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, TKV_BLOCK_SIZE - 31);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    open_again(&f);
+    keep_file(&f, DATA, file);
+    at = find_record(file, "b", 0, &size);
+    CHECK_EQ(at, TKV_BLOCK_SIZE);
+    CHECK_EQ(size, TKV_BLOCK_SIZE);
+    memset(file->bytes + at, 0, size);
+    overwrite(&f, DATA, at, file->bytes + at, size);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.corruptions, 1);
+    CHECK_EQ(get(&f, "b", &byte), TKV_CORRUPT);
+    check_byte(&f, "a", 1);
+    check_byte(&f, "c", 3);
+    check_byte(&f, "garbage", 13);
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    end(&f);
+}
+
+/* ---- What a delete or an expired record hides ------------------------------------------ */
+
+/* How the older record's file looks to the compaction. */
+enum look { WITH_HINT, WITHOUT_HINT, UNREADABLE, LOOK_COUNT };
+/* What hides it: a delete or an expired record, beside live records or as all there is. */
+enum cover { DELETED, EXPIRED, COVER_COUNT };
+
+/* The first file holds "victim" and live keys that make it not worth compacting. */
+static void fill_first_file(struct fixture *f)
+{
+    char key[8];
+
+    put_bytes(f, "victim", 1, 100);
+    for (unsigned i = 0; i < 15; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(f, key, 1, 4000);
+    }
+    while (f->store->active->number == 1) /* what spills into the second is garbage */
+        put_bytes(f, "garbage", 1, 2000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+static void cover_victim(struct fixture *f, enum cover cover, bool alone)
+{
+    if (cover == DELETED)
+        del(f, "victim");
+    else
+        CHECK_OK(tkv_put_expiring(f->store, tkv_text("victim"), tkv_text("v"),
+                                  f->disk->wall_ms + 1000, &err));
+    for (unsigned i = 0; i < 20; i++) /* fill the file */
+        put_bytes(f, "garbage", (uint8_t)i, 4000);
+    if (!alone)
+        put_bytes(f, "live", 5, 100);
+    for (unsigned i = 0; i < 20; i++)
+        put_bytes(f, "garbage", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    f->disk->wall_ms += 1000;
+}
+
+static void blind(const struct fixture *f, enum look look)
+{
+    const uint8_t byte = 0xff;
+
+    keep_file(f, DATA, &first);
+    if (look != WITH_HINT && simdisk_file_size(f->disk, "0000000001.hint") >= 0)
+        CHECK(simdisk_file_unlink(f->disk, "0000000001.hint") >= 0);
+    if (look == UNREADABLE)
+        overwrite(f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
+}
+
+static void check_stays_hidden(enum look look, enum cover cover, bool alone)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    fill_first_file(&f);
+    cover_victim(&f, cover, alone);
+    blind(&f, look);
+    for (int round = 0; round < 2; round++)
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+    overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
+    CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+    for (int round = 0; round < 2; round++) {
+        open_again(&f);
+        CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+        check_byte(&f, "garbage", 19);
+        check_byte(&f, "0", 1);
+        if (!alone)
+            check_byte(&f, "live", 5);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+    }
+    end(&f);
+}
+
+TEST(what_a_delete_hides_stays_hidden)
+{
+    for (enum look look = 0; look < LOOK_COUNT; look++) {
+        check_stays_hidden(look, DELETED, false);
+        check_stays_hidden(look, DELETED, true);
+    }
+}
+
+TEST(what_an_expired_record_hides_stays_hidden)
+{
+    for (enum look look = 0; look < LOOK_COUNT; look++) {
+        check_stays_hidden(look, EXPIRED, false);
+        check_stays_hidden(look, EXPIRED, true);
+    }
+}
+
+/* ---- When it fails --------------------------------------------------------------------- */
+
+struct sums {
+    uint64_t disk_bytes, file_count, records, live_bytes, tombstone_bytes;
+};
+
+static struct sums sums_of(struct fixture *f)
+{
+    return (struct sums){tkv_usage_get(&f->store->disk_bytes),
+                         tkv_usage_get(&f->store->file_count),
+                         tkv_usage_get(&f->store->totals.records),
+                         tkv_usage_get(&f->store->totals.live_bytes),
+                         tkv_usage_get(&f->store->totals.tombstone_bytes)};
+}
+
+static struct sums sums_when_picked;
+
+static void note_picked(void *context, const struct tkv_event *event)
+{
+    if (event->kind == TKV_EVENT_COMPACTION_PICKED)
+        sums_when_picked = sums_of(context);
+}
+
+/* Fail call number `at` of a compaction. False: there is no such call. */
+static bool fail_compaction(uint64_t at, int code)
+{
+    struct tkv_verify_report report;
+    struct fixture f;
+    struct sums after;
+    enum tkv_status status;
+    bool failed, is_synced;
+
+    begin_closed(&f);
+    f.options.on_event = note_picked;
+    open_again(&f);
+    put_bytes(&f, "deleted", 1, 100);
+    for (unsigned i = 0; i < 30; i++)
+        put_bytes(&f, i % 2 == 0 ? "garbage" : "more", (uint8_t)i, 4000);
+    del(&f, "deleted");
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    f.disk->fail_kinds = SIMDISK_WRITE | SIMDISK_OPEN | SIMDISK_READ;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = code;
+    f.disk->fail_at = at;
+    sums_when_picked = sums_of(&f);
+    status = tkv_compact(f.store, NULL, &err);
+    after = sums_of(&f);
+    failed = f.disk->faults > 0;
+    f.disk->fail_at = 0;
+    /* What was synced already stays, as garbage that is listed. */
+    is_synced = f.store->output != NULL && f.store->output->durable > 0;
+    if (status != TKV_OK && f.store->poisoned == TKV_OK && !is_synced)
+        CHECK(memcmp(&sums_when_picked, &after, sizeof after) == 0);
+    check_byte(&f, "garbage", 28);
+    check_byte(&f, "more", 29);
+    if (f.store->poisoned == TKV_OK)
+        CHECK_OK(tkv_close(f.store, &err));
+    else
+        (void)tkv_close(f.store, &err);
+    f.store = NULL;
+    open_again(&f);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_byte(&f, "garbage", 28);
+    check_byte(&f, "more", 29);
+    CHECK_OK(tkv_verify(f.store, NULL, NULL, &report, &err));
+    CHECK_EQ(report.findings, 0);
+    end(&f);
+    return failed;
+}
+
+TEST(a_compaction_that_fails_leaves_everything_as_it_was)
+{
+    static const int codes[] = {EIO, ENOSPC, EMFILE};
+
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t at = 1;
+
+        while (fail_compaction(at, codes[i]))
+            at++;
+        CHECK(at > 3);
+    }
+}

@@ -115,6 +115,7 @@ void simdisk_release_inode(struct simdisk *disk, struct simdisk_inode *inode)
     free(inode->dirty);
     free(inode->saved);
     free(inode->dirty_at);
+    free(inode->page_hashes);
     memset(inode, 0, sizeof *inode);
 }
 

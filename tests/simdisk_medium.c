@@ -283,6 +283,7 @@ void simdisk_set_size(struct simdisk *disk, struct simdisk_inode *inode, uint64_
     disk->used_bytes += tkv_round_up(size, SIMDISK_PAGE);
     if (size > inode->size)
         memset(inode->content + inode->size, 0, size - inode->size);
+    simdisk_touch(inode, min_u64(size, inode->size), max_u64(size, inode->size));
     inode->size = size;
     inode->size_max = max_u64(inode->size_max, size);
     inode->extent = max_u64(inode->extent, size);
@@ -296,6 +297,7 @@ void simdisk_put_bytes(struct simdisk *disk, struct simdisk_inode *inode, const 
     if (offset + size > inode->size)
         simdisk_set_size(disk, inode, offset + size);
     memcpy(inode->content + offset, data, size);
+    simdisk_touch(inode, offset, offset + size);
 }
 
 /* ---- The pending list ------------------------------------------------------------ */
@@ -477,6 +479,7 @@ static void revert(struct simdisk *disk, struct simdisk_inode *inode)
         if (start < inode->size) {
             memcpy(inode->content + start, saved_page(inode, inode->dirty[i].page),
                    min_u64(SIMDISK_PAGE, inode->size - start));
+            simdisk_touch(inode, start, start + SIMDISK_PAGE);
         }
     }
     simdisk_clean_all_pages(inode);

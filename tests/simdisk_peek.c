@@ -33,9 +33,38 @@ static uint64_t hash_bytes(uint64_t seed, const uint8_t *p, size_t size)
                        simdisk_mix(lane[1] ^ simdisk_mix(lane[2] ^ simdisk_mix(lane[3]))));
 }
 
-static uint64_t hash_inode(const struct simdisk_inode *inode)
+/* Hashing is not changing: what is remembered is not part of the image. */
+static uint64_t hash_page(struct simdisk_inode *inode, uint64_t page)
 {
-    uint64_t hash = hash_bytes(inode->durable_size, inode->content, inode->size);
+    const uint64_t start = page * SIMDISK_PAGE;
+    uint64_t *hash = &inode->page_hashes[page];
+
+    if (*hash == 0)
+        *hash = hash_bytes(1, inode->content + start,
+                           min_u64(SIMDISK_PAGE, inode->size - start));
+    return *hash;
+}
+
+static uint64_t hash_content(struct simdisk_inode *inode)
+{
+    const uint64_t count = (inode->size + SIMDISK_PAGE - 1) / SIMDISK_PAGE;
+    uint64_t hash = inode->durable_size;
+
+    if (inode->page_hash_count < count) {
+        inode->page_hashes = simdisk_grow(inode->page_hashes, &inode->page_hash_capacity,
+                                          count, sizeof *inode->page_hashes);
+        memset(inode->page_hashes + inode->page_hash_count, 0,
+               (count - inode->page_hash_count) * sizeof *inode->page_hashes);
+        inode->page_hash_count = count;
+    }
+    for (uint64_t page = 0; page < count; page++)
+        hash = (hash ^ hash_page(inode, page)) * 0x9e3779b185ebca87u + page;
+    return simdisk_mix(hash ^ simdisk_mix(inode->size));
+}
+
+static uint64_t hash_inode(struct simdisk_inode *inode)
+{
+    uint64_t hash = hash_content(inode);
 
     for (size_t i = 0; i < inode->dirty_count; i++) {
         const uint64_t seed = simdisk_mix(inode->dirty[i].page);

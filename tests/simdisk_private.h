@@ -48,6 +48,8 @@ struct simdisk_inode {
     uint64_t extent;          /* no pending unit reaches beyond */
     struct dirty_page *dirty; /* in any order ... */
     uint8_t *saved;           /* ... and the medium's bytes of each, in the same order */
+    uint64_t *page_hashes;    /* of `content`; 0 or beyond the count: not known */
+    size_t page_hash_count, page_hash_capacity;
     uint32_t *dirty_at;       /* by page: 1 + place in `dirty`, 0 for clean */
     size_t dirty_count, dirty_capacity, saved_capacity, dirty_at_count, dirty_at_capacity;
     size_t pending_count, doomed_count;
@@ -130,6 +132,16 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 static inline bool is_data(const struct simdisk_pending *p)
 {
     return p->kind == WRITE || p->kind == GROW || p->kind == TRUNCATE;
+}
+
+/* The bytes of content from here to there have changed. */
+static inline void simdisk_touch(struct simdisk_inode *inode, uint64_t from, uint64_t to)
+{
+    const uint64_t last = (to + SIMDISK_PAGE - 1) / SIMDISK_PAGE;
+
+    for (uint64_t page = from / SIMDISK_PAGE; page < last && page < inode->page_hash_count;
+         page++)
+        inode->page_hashes[page] = 0;
 }
 
 /* A disk that is only looked at is const to the caller; its mutex is not part of that. */

@@ -38,6 +38,16 @@ static struct simdisk *new_like(const struct simdisk *disk)
 
 /* ---- Survivors: the process was killed ------------------------------------------- */
 
+/* What is known of the first `size` bytes, in whole pages. */
+static void copy_page_hashes(struct simdisk_inode *to, const struct simdisk_inode *from,
+                             uint64_t size)
+{
+    const size_t count = min_u64(from->page_hash_count, size / SIMDISK_PAGE);
+
+    to->page_hashes = simdisk_copy_of(from->page_hashes, count * sizeof *to->page_hashes);
+    to->page_hash_count = to->page_hash_capacity = count;
+}
+
 static void copy_inode(struct simdisk *after, size_t i, const struct simdisk_inode *from)
 {
     struct simdisk_inode *to = &after->inodes[i];
@@ -50,6 +60,7 @@ static void copy_inode(struct simdisk *after, size_t i, const struct simdisk_ino
     to->durable_size = from->durable_size;
     to->extent = from->extent;
     after->used_bytes += tkv_round_up(to->size, SIMDISK_PAGE);
+    copy_page_hashes(to, from, from->size);
     if (from->dirty_count == 0)
         return;
     to->dirty = simdisk_copy_of(from->dirty, from->dirty_count * sizeof *to->dirty);
@@ -338,9 +349,12 @@ static void survive_content(struct simdisk_inode *to, const struct simdisk_inode
     if (common > 0)
         memcpy(to->content, from->content, common);
     memset(to->content + common, 0, to->capacity - common);
+    copy_page_hashes(to, from, common);
     for (size_t i = 0; i < from->dirty_count; i++) {
         const uint64_t start = (uint64_t)from->dirty[i].page * SIMDISK_PAGE;
         size_t size;
+        /* All that survives of what is pending, and all that does not, lies there. */
+        simdisk_touch(to, start, start + SIMDISK_PAGE);
         if (start >= to->size)
             continue;
         size = min_u64(SIMDISK_PAGE, to->size - start);
@@ -377,6 +391,7 @@ static void apply_data(struct simdisk_inode *inode, const struct simdisk_pending
         if (p->file_size < inode->size) {
             memset(inode->content + p->file_size, 0, inode->capacity - p->file_size);
         }
+        simdisk_touch(inode, p->file_size, inode->capacity);
         inode->size = p->file_size;
         return;
     }

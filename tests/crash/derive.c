@@ -81,12 +81,13 @@ static void derive_subsets(struct explorer *e, const struct simdisk *disk)
 {
     const uint64_t count = simdisk_pending_count(disk, SIMDISK_PAGE);
     const bool all = e->tally->settings->all_subsets || e->tally->is_thorough;
-    const bool most = all || (e->workload->kind == EXHAUSTIVE && e->program->count <= 2);
+    const bool most = all || (e->tally->settings->is_long &&
+                              e->workload->kind == EXHAUSTIVE && e->program->count <= 2);
     const uint64_t limit = most ? SUBSET_UNITS_MAX : SUBSET_UNITS_FEW;
 
     if (count < 2)
         return;
-    if (e->depth > 0 || e->density < 100) {
+    if (e->depth > 0 || e->workload->kind == SEEDED) {
         derive_some_subsets(e, disk, count, 3);
         return;
     }
@@ -145,10 +146,27 @@ void derive_power_cuts(struct explorer *e, const struct simdisk *disk)
     derive_sampled(e, disk);
 }
 
+/* Many calls change nothing: what can be left before the next one was looked at. */
+static bool is_new(struct explorer *e)
+{
+    const struct oracle *oracle = e->oracle;
+    const uint64_t position = oracle->durable << 40 ^ oracle->acked << 20 ^ oracle->issued;
+    const uint64_t pending = simdisk_pending_count(e->disk, SIMDISK_PAGE);
+    const uint64_t point =
+        mix(simdisk_hash(e->disk) ^ mix(position) ^ mix(pending * 2 + e->is_pinned));
+
+    if (point == e->last_point)
+        return false;
+    e->last_point = point;
+    return true;
+}
+
 void derive_all(struct explorer *e)
 {
     if (now_seconds() >= e->tally->deadline && e->tally->deadline > 0)
         e->tally->is_late = true;
+    if (is_enough(e->tally) || !is_new(e))
+        return;
     if (is_wanted(e, P0) && is_chosen(e))
         examine(e, simdisk_clone(e->disk),
                 (struct derived){.model = P0,

@@ -221,13 +221,24 @@ static void examine_store(struct explorer *e, struct simdisk *disk, const struct
     oracle_free(oracle);
 }
 
+/* Of the shortest programs every recovery, given the time; of the others some, and some of
+ * their recoveries, five deep. */
+static bool is_nested(const struct explorer *e, uint64_t *random)
+{
+    static const unsigned one_of[NESTED_DEPTH_MAX] = {40, 40, 30, 30, 30};
+    const bool every =
+        e->tally->has_nested || (e->tally->settings->is_long && e->fault.at == 0 &&
+                                 e->workload->kind == EXHAUSTIVE && e->program->count == 1);
+
+    if (e->depth >= NESTED_DEPTH_MAX)
+        return false;
+    return below(random, one_of[e->depth]) == 0 || (every && e->depth == 0);
+}
+
 static void examine_closely(struct explorer *e, struct simdisk *disk,
                             const struct derived *d, uint64_t random)
 {
-    static const unsigned nest_one_of[NESTED_DEPTH_MAX] = {48, 24, 12, 12, 12};
-    const bool nest =
-        e->depth < NESTED_DEPTH_MAX && (below(&random, nest_one_of[e->depth]) == 0 ||
-                                        (e->tally->has_nested && e->depth == 0));
+    const bool nest = is_nested(e, &random);
     struct simdisk *before = nest ? simdisk_clone(disk) : NULL;
     const struct tkv_options options = vary_options(e, &random);
     struct tkv_open_report report;

@@ -239,6 +239,18 @@ static void step(struct explorer *e, const struct operation *o)
         check_reopened(e);
 }
 
+/* Longer sequences are many, and their last operation alone is new. */
+static unsigned density_of(const struct tally *tally, const struct program *program)
+{
+    static const unsigned of_length[] = {100, 100, 100, 40, 15};
+
+    if (tally->is_thorough)
+        return 100;
+    if (program->workload->kind == EXHAUSTIVE && program->count <= 4)
+        return of_length[program->count];
+    return program->workload->density;
+}
+
 struct explorer *explorer_new(struct tally *tally, const struct program *program)
 {
     const struct workload *w = program->workload;
@@ -253,7 +265,7 @@ struct explorer *explorer_new(struct tally *tally, const struct program *program
                            .options = workload_options(w),
                            .operation_name = "open",
                            .call = "",
-                           .density = tally->is_thorough ? 100 : w->density,
+                           .density = density_of(tally, program),
                            .every_byte = w->every_byte,
                            .all_killed = true};
     e->oracle = oracle_new(w->durability, (uint64_t)e->options.interval_ms * 1000);

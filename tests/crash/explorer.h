@@ -84,8 +84,11 @@ struct sync_fault {
     bool is_late;    /* it succeeds, the next one fails */
     bool drop_cache; /* the system forgets clean pages when it is asked to */
     bool happened;
-    size_t durable_before, acked_before; /* when it did */
+    bool is_harmless;      /* of a file that is abandoned then, as a new manifest */
+    size_t durable_before; /* when it happened */
 };
+
+#define MANIFEST_DRAFT "MANIFEST.tmp"
 
 #define FAULT_DUE_WRITE     1u
 #define FAULT_DUE_DIRECTORY 2u
@@ -104,6 +107,7 @@ struct explorer {
     unsigned density;
     bool every_byte;
     bool busy;        /* looking at a derived disk, or not looking at all */
+    uint64_t last_point;
     const char *call; /* kind of the call that comes next */
 
     /* In a recovery that is crashed: what it must give again. */

@@ -4,7 +4,8 @@
  * clean afterwards, with the new bytes in the cache or the old ones, or still dirty; the error
  * comes now, or at the next call. Of the store is asked:
  *
- *   - The caller is told, and no later write is taken: the store is poisoned.
+ *   - The caller is told, and no later write is taken: the store is poisoned. (Not for a file
+ *     that nothing depends on yet: a new manifest, the compactor's output.)
  *   - Reads are right, or an error where the cache has forgotten what was written.
  *   - After a kill and after a power cut the contract holds. When the error came late, the
  *     writes that were acknowledged in between may be missing, or the store may refuse.
@@ -85,7 +86,7 @@ static void run(struct explorer *e, const struct operation *o)
         report_program(e, "a failed sync is called something else", err.message);
     if (was_poisoned && o->kind == PUT && status != TKV_POISONED)
         report_program(e, "a write is taken after a failed sync", err.message);
-    if (status == TKV_IO && o->kind != COMPACT)
+    if (status == TKV_IO && o->kind != COMPACT && !e->fault.is_harmless)
         e->is_poisoned = true;
     if (e->store == NULL || is_enough(e->tally))
         return;

@@ -4,17 +4,20 @@
  * the time of a small recovery would else go into fresh pages. The linker puts these functions
  * in place of calloc, free, mmap and munmap (see meson.build).
  *
- *   - A chunk of the index's arena, 128 KiB cut to 64 KiB aligned ones. The arena promises
+ *   - A chunk of the index's arena, mapped twice as large and cut to be aligned. The arena promises
  *     nothing about what is in it, so it comes back as it was left.
+ *   - The page that a forked child sees as zeros.
  *   - The file table, 8 MiB of which a few entries are touched. It comes back as zeros.
  */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
-#define CHUNK_SIZE  ((size_t)128 << 10)
+#define CHUNK_SIZE  ((size_t)128 << 10) /* and twice, and four times so much */
 #define CHUNK_COUNT 256u
+#define PAGE_SIZE   ((size_t)4096)
 #define TABLE_SIZE  ((size_t)8 << 20)
 #define TABLE_COUNT 16u
 
@@ -34,8 +37,15 @@ struct pool {
     bool used[CHUNK_COUNT];
 };
 
-static struct pool chunks = {.block_size = CHUNK_SIZE, .count = CHUNK_COUNT};
+static struct pool mapped[] = {
+    {.block_size = PAGE_SIZE, .count = CHUNK_COUNT},
+    {.block_size = CHUNK_SIZE, .count = CHUNK_COUNT},
+    {.block_size = 2 * CHUNK_SIZE, .count = CHUNK_COUNT},
+    {.block_size = 4 * CHUNK_SIZE, .count = CHUNK_COUNT},
+};
 static struct pool tables = {.block_size = TABLE_SIZE, .count = TABLE_COUNT};
+
+#define MAPPED (sizeof mapped / sizeof mapped[0])
 
 /* Aligned to the size of a block; memory is taken as it is touched. */
 static bool reserve(struct pool *pool)
@@ -103,15 +113,26 @@ void __wrap_free(void *memory)
 
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    void *chunk = size == CHUNK_SIZE && fd == -1 ? take(&chunks) : NULL;
+    void *block = NULL;
 
-    return chunk != NULL ? chunk : __real_mmap(at, size, protection, flags, fd, offset);
+    for (size_t i = 0; i < MAPPED && fd == -1 && block == NULL; i++) {
+        if (mapped[i].block_size == size)
+            block = take(&mapped[i]);
+    }
+    if (block == NULL)
+        return __real_mmap(at, size, protection, flags, fd, offset);
+    if (size == PAGE_SIZE)
+        memset(block, 0, PAGE_SIZE);
+    return block;
 }
 
 int __wrap_munmap(void *memory, size_t size)
 {
-    if (!is_of(&chunks, memory))
-        return __real_munmap(memory, size);
-    (void)give(&chunks, memory);
-    return 0;
+    for (size_t i = 0; i < MAPPED; i++) {
+        if (is_of(&mapped[i], memory)) {
+            (void)give(&mapped[i], memory);
+            return 0;
+        }
+    }
+    return __real_munmap(memory, size);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define STATES_DEFAULT 200000u
+#define STATES_LONG    2000000u
 #define PROCESSES_MAX  64u
 
 /* "P0", or several with commas. */
@@ -84,6 +85,7 @@ bool settings_parse(struct settings *settings, int argc, char **argv)
     }
     if (!is_limited)
         settings->states = STATES_DEFAULT;
+    settings->is_long = settings->states == 0 || settings->states >= STATES_LONG;
     if (!good || settings->processes == 0) {
         print_usage(argv[0]);
         return false;

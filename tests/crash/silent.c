@@ -55,16 +55,44 @@ void silent_settled(struct explorer *e, size_t writes, bool is_new_life)
         e->logged_count = 0;
 }
 
-/* How many writes the log knows to be durable, when these bytes of it are not readable. */
-static size_t known_without(const struct explorer *e, uint64_t from, uint64_t to)
-{
-    size_t known = from < LOG_RING_START ? e->settled_before : e->settled;
+/* Bytes of a file that are not what was written. */
+struct hole {
+    const char *file;
+    uint64_t from, to;
+};
 
+static bool is_hit(const struct logged *group, const struct hole *holes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(holes[i].file, LOG_NAME) == 0 && group->from < holes[i].to &&
+            holes[i].from < group->to)
+            return true;
+    }
+    return false;
+}
+
+/* How many writes must be there, or an error: of the log, what can still be known from it; of
+ * the other files, all that is durable. */
+static size_t known_without(const struct explorer *e, const struct hole *holes,
+                            size_t count)
+{
+    bool log = false, header = false;
+    size_t known;
+
+    for (size_t i = 0; i < count; i++) {
+        const bool in_log = strcmp(holes[i].file, LOG_NAME) == 0;
+
+        log |= in_log;
+        header |= in_log && holes[i].from < LOG_RING_START;
+    }
+    if (!log)
+        return e->oracle->durable;
+    known = header ? e->settled_before : e->settled;
     for (size_t i = 0; i < e->logged_count; i++) {
         const struct logged *group = &e->logged[i];
 
-        if (group->operation <= e->oracle->durable &&
-            (group->to <= from || to <= group->from) && group->durable_before > known)
+        if (group->operation <= e->oracle->durable && group->durable_before > known &&
+            !is_hit(group, holes, count))
             known = group->durable_before;
     }
     return known;
@@ -126,13 +154,6 @@ static void compare_file(void *context, const char *file)
 
 /* ---- Damage ------------------------------------------------------------------------------- */
 
-static size_t least_after(const struct explorer *e, const char *file, uint64_t offset,
-                          uint64_t size)
-{
-    return strcmp(file, LOG_NAME) != 0 ? e->oracle->durable
-                                       : known_without(e, offset, offset + size);
-}
-
 static void examine_damage(struct explorer *e, struct simdisk *disk, size_t least,
                            const char *format, ...) __attribute__((format(printf, 4, 5)));
 
@@ -149,24 +170,39 @@ static void examine_damage(struct explorer *e, struct simdisk *disk, size_t leas
             (struct derived){.model = P9, .name = "P9", .damage = text, .least = least});
 }
 
+static struct hole hole_of(const struct sector *s)
+{
+    return (struct hole){s->file, s->offset, s->offset + s->size};
+}
+
 static void lose(struct changes *c, const struct sector *s)
 {
+    const struct hole hole = hole_of(s);
     struct simdisk *disk = simdisk_clone(c->durable);
 
     (void)simdisk_file_write(disk, s->file, s->old, s->size, s->offset);
-    examine_damage(c->e, disk, least_after(c->e, s->file, s->offset, s->size),
+    examine_damage(c->e, disk, known_without(c->e, &hole, 1),
                    "lost write of %zu bytes at %" PRIu64 " of %s", s->size, s->offset,
                    s->file);
 }
 
 static void read_stale(struct changes *c, const struct sector *s)
 {
+    const struct hole hole = hole_of(s);
     struct simdisk *disk = simdisk_clone(c->durable);
 
     simdisk_serve_stale(disk, s->file, s->offset, s->old, s->size);
-    examine_damage(c->e, disk, least_after(c->e, s->file, s->offset, s->size),
+    examine_damage(c->e, disk, known_without(c->e, &hole, 1),
                    "stale read of %zu bytes at %" PRIu64 " of %s", s->size, s->offset,
                    s->file);
+}
+
+/* One write that takes the newest log header as well as the last group takes both of what
+ * knows of that group: nobody can tell. */
+static bool takes_all_evidence(const struct hole holes[2])
+{
+    return strcmp(holes[0].file, LOG_NAME) == 0 && strcmp(holes[1].file, LOG_NAME) == 0 &&
+           (holes[0].from < LOG_RING_START) != (holes[1].from < LOG_RING_START);
 }
 
 /* Where a sector was not meant to go: any other place of any file that has changed. */
@@ -176,13 +212,15 @@ static void misdirect(struct changes *c, const struct sector *s)
     const struct sector *other = &c->sectors[below(&e->random, c->count)];
     const uint64_t size = (uint64_t)simdisk_file_size(c->durable, other->file);
     const uint64_t at = below(&e->random, size / SIMDISK_SECTOR + 1) * SIMDISK_SECTOR;
-    struct simdisk *disk = simdisk_clone(c->durable);
-    const size_t lost = least_after(e, s->file, s->offset, s->size);
-    const size_t hit = least_after(e, other->file, at, s->size);
+    const struct hole holes[2] = {hole_of(s), {other->file, at, at + s->size}};
+    struct simdisk *disk;
 
+    if (takes_all_evidence(holes))
+        return;
+    disk = simdisk_clone(c->durable);
     (void)simdisk_file_write(disk, s->file, s->old, s->size, s->offset);
     (void)simdisk_file_write(disk, other->file, s->now, s->size, at);
-    examine_damage(e, disk, lost < hit ? lost : hit,
+    examine_damage(e, disk, known_without(e, holes, 2),
                    "misdirected write of %zu bytes at %" PRIu64 " of %s to %" PRIu64
                    " of %s",
                    s->size, s->offset, s->file, at, other->file);
@@ -193,10 +231,11 @@ static void flip_bit(struct changes *c, const struct sector *s)
     struct simdisk *disk = simdisk_clone(c->durable);
     const uint64_t bit = below(&c->e->random, s->size * 8);
     const uint64_t at = s->offset + bit / 8;
+    const struct hole hole = {s->file, at, at + 1};
     const uint8_t byte = (uint8_t)(s->now[bit / 8] ^ 1u << bit % 8);
 
     (void)simdisk_file_write(disk, s->file, &byte, 1, at);
-    examine_damage(c->e, disk, least_after(c->e, s->file, at, 1),
+    examine_damage(c->e, disk, known_without(c->e, &hole, 1),
                    "bit %u of byte %" PRIu64 " of %s", (unsigned)(bit % 8), at, s->file);
 }
 

@@ -168,12 +168,15 @@ static uint64_t extent_at(const struct scan *scan, uint64_t offset)
 static void scan_beyond(struct scan *scan, struct place end)
 {
     struct tkv_replay *r = scan->replay;
+    const uint64_t salt = r->from.salt;
 
     for (uint64_t offset = TKV_WAL_RING_START; offset + TKV_GROUP_HEADER_SIZE <= scan->size;
          offset += 8) {
         struct tkv_group g;
         uint64_t group_end;
 
+        if (tkv_get_le64(scan->file + offset) != salt)
+            continue; /* in line, because this is all that happens at nearly every place */
         if (!header_at(scan, offset, &g) || g.position < end.position)
             continue;
         if (g.durable > scan->watermark)

@@ -138,10 +138,10 @@ bool oracle_match_damaged(const struct oracle *oracle, const struct oracle_damag
         if (wrong == ORACLE_KEYS)
             return true;
         if (used < sizeof ret_why->text - 80)
-            used += (size_t)snprintf(ret_why->text + used, sizeof ret_why->text - used,
-                                     "after %zu writes key %u is not %s (%u bytes); ", prefix,
-                                     wrong, found->found.present[wrong] ? "this" : "absent",
-                                     found->found.size[wrong]);
+            used += (size_t)snprintf(
+                ret_why->text + used, sizeof ret_why->text - used,
+                "after %zu writes key %u is not %s (%u bytes); ", prefix, wrong,
+                found->found.present[wrong] ? "this" : "absent", found->found.size[wrong]);
     }
     (void)snprintf(ret_why->text + used, sizeof ret_why->text - used, "fits %ld",
                    fits_anyway(oracle, found, least, now_ms));

@@ -50,7 +50,7 @@ struct simdisk_inode {
     uint8_t *saved;           /* ... and the medium's bytes of each, in the same order */
     uint64_t *page_hashes;    /* of `content`; 0 or beyond the count: not known */
     size_t page_hash_count, page_hash_capacity;
-    uint32_t *dirty_at;       /* by page: 1 + place in `dirty`, 0 for clean */
+    uint32_t *dirty_at; /* by page: 1 + place in `dirty`, 0 for clean */
     size_t dirty_count, dirty_capacity, saved_capacity, dirty_at_count, dirty_at_capacity;
     size_t pending_count, doomed_count;
     size_t handle_count, mapping_count;

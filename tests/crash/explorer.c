@@ -242,7 +242,7 @@ static void step(struct explorer *e, const struct operation *o)
 /* Longer sequences are many, and their last operation alone is new. */
 static unsigned density_of(const struct tally *tally, const struct program *program)
 {
-    static const unsigned of_length[] = {100, 100, 100, 40, 15};
+    static const unsigned of_length[] = {100, 100, 100, 60, 30};
 
     if (tally->is_thorough)
         return 100;

@@ -106,7 +106,7 @@ struct explorer {
     struct tkv_store *store;
     unsigned density;
     bool every_byte;
-    bool busy;        /* looking at a derived disk, or not looking at all */
+    bool busy; /* looking at a derived disk, or not looking at all */
     uint64_t last_point;
     const char *call; /* kind of the call that comes next */
 

@@ -2,12 +2,14 @@
 /*
  * memory.c - what an opening asks of the system's memory, kept for the next opening: most of
  * the time of a small recovery would else go into fresh pages. The linker puts these functions
- * in place of calloc, free, mmap and munmap (see meson.build).
+ * in place of calloc, free, mmap and munmap (see meson.build); with
+ * offsets of 64 bits, mmap() is called mmap64().
  *
  *   - A chunk of the index's arena, mapped twice as large and cut to be aligned. The arena promises
  *     nothing about what is in it, so it comes back as it was left.
  *   - The page that a forked child sees as zeros.
- *   - The file table, 8 MiB of which a few entries are touched. It comes back as zeros.
+ *   - The file table, 8 MiB of which the first 64 KiB may be touched here: 8,192 files. It
+ *     comes back as zeros.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,15 +21,16 @@
 #define CHUNK_COUNT 256u
 #define PAGE_SIZE   ((size_t)4096)
 #define TABLE_SIZE  ((size_t)8 << 20)
+#define TABLE_USED  ((size_t)64 << 10)
 #define TABLE_COUNT 16u
 
 void *__real_calloc(size_t count, size_t size);
 void __real_free(void *memory);
-void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *memory, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void __wrap_free(void *memory);
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *memory, size_t size);
 
 /* Blocks of one size, one behind the other. */
@@ -38,8 +41,8 @@ struct pool {
 };
 
 static struct pool mapped[] = {
-    {.block_size = PAGE_SIZE, .count = CHUNK_COUNT},
-    {.block_size = CHUNK_SIZE, .count = CHUNK_COUNT},
+    {.block_size = PAGE_SIZE,      .count = CHUNK_COUNT},
+    {.block_size = CHUNK_SIZE,     .count = CHUNK_COUNT},
     {.block_size = 2 * CHUNK_SIZE, .count = CHUNK_COUNT},
     {.block_size = 4 * CHUNK_SIZE, .count = CHUNK_COUNT},
 };
@@ -55,8 +58,8 @@ static bool reserve(struct pool *pool)
 
     if (pool->base != NULL)
         return true;
-    base = __real_mmap(NULL, size, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    base = __real_mmap64(NULL, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return false;
     pool->base = base + (-(uintptr_t)base & (pool->block_size - 1));
@@ -96,9 +99,13 @@ static bool give(struct pool *pool, const void *memory)
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    void *table = size > 0 && count == TABLE_SIZE / size ? take(&tables) : NULL;
+    uint8_t *table = size > 0 && count == TABLE_SIZE / size ? take(&tables) : NULL;
 
-    return table != NULL ? table : __real_calloc(count, size);
+    if (table == NULL)
+        return __real_calloc(count, size);
+    if (mprotect(table + TABLE_USED, TABLE_SIZE - TABLE_USED, PROT_NONE) != 0)
+        abort();
+    return table;
 }
 
 void __wrap_free(void *memory)
@@ -107,11 +114,11 @@ void __wrap_free(void *memory)
         __real_free(memory);
         return;
     }
-    (void)madvise(memory, TABLE_SIZE, MADV_DONTNEED); /* zeros again */
+    memset(memory, 0, TABLE_USED);
     (void)give(&tables, memory);
 }
 
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *block = NULL;
 
@@ -120,7 +127,7 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
             block = take(&mapped[i]);
     }
     if (block == NULL)
-        return __real_mmap(at, size, protection, flags, fd, offset);
+        return __real_mmap64(at, size, protection, flags, fd, offset);
     if (size == PAGE_SIZE)
         memset(block, 0, PAGE_SIZE);
     return block;

@@ -21,7 +21,7 @@ struct settings {
     const char *only;    /* workloads whose name has this in it */
     const char *program; /* or these operations, see program.h; NULL for none */
     bool all_subsets;    /* of up to 12 pending units, always */
-    bool is_long;        /* so many states are wanted that short programs get all of theirs */
+    bool is_long; /* so many states are wanted that short programs get all of theirs */
 };
 
 /* False: the usage was printed. */

@@ -212,7 +212,9 @@ static void misdirect(struct changes *c, const struct sector *s)
     const struct sector *other = &c->sectors[below(&e->random, c->count)];
     const uint64_t size = (uint64_t)simdisk_file_size(c->durable, other->file);
     const uint64_t at = below(&e->random, size / SIMDISK_SECTOR + 1) * SIMDISK_SECTOR;
-    const struct hole holes[2] = {hole_of(s), {other->file, at, at + s->size}};
+    const struct hole holes[2] = {
+        hole_of(s), {other->file, at, at + s->size}
+    };
     struct simdisk *disk;
 
     if (takes_all_evidence(holes))

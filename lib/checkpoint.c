@@ -166,10 +166,9 @@ static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error 
         return TKV_OK;
     result = store->os->sync_dir(store->os, store->dir);
     tkv_usage_add(&store->counters.data_syncs, 1);
-    if (result < 0) {
-        (void)tkv_fail_os(err, result, "", "sync the store's directory");
-        return note_sync(store, TKV_IO);
-    }
+    if (result < 0)
+        return note_sync(store,
+                         tkv_fail_lost(err, result, "", "sync the store's directory"));
     store->dir_changed = false;
     return TKV_OK;
 }
@@ -269,10 +268,8 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
         note_listed(store);
         return TKV_OK;
     }
-    if (unknown) {
-        tkv_store_poison(store, TKV_IO);
-        return TKV_IO;
-    }
+    if (unknown)
+        tkv_store_poison(store, status);
     return status;
 }
 

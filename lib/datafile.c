@@ -364,11 +364,8 @@ enum tkv_status tkv_datafile_sync(struct tkv_datafile *file, struct tkv_error *e
 {
     const int result = file->os->sync(file->os, file->fd);
 
-    if (result < 0) {
-        (void)tkv_fail_os(err, result, file->name, "sync %s", file->name);
-        return TKV_IO; /* whatever the errno: what is on disk is unknown */
-    }
-    return TKV_OK;
+    return result < 0 ? tkv_fail_lost(err, result, file->name, "sync %s", file->name)
+                      : TKV_OK;
 }
 
 static void close_if_mapped(struct tkv_datafile *file)

@@ -51,25 +51,49 @@ static const char *text_of_errno(int os_errno, char *buffer, size_t size)
 #endif
 }
 
+static void describe_os(struct tkv_error *err, enum tkv_status status, int os_errno,
+                        const char *file, const char *format, va_list arguments)
+    TKV_PRINTF(5, 0);
+
+static void describe_os(struct tkv_error *err, enum tkv_status status, int os_errno,
+                        const char *file, const char *format, va_list arguments)
+{
+    char system_text[96];
+    size_t used;
+
+    describe(err, status, file, format, arguments);
+    err->os_errno = os_errno;
+    used = strlen(err->message);
+    snprintf(err->message + used, sizeof err->message - used, ": %s",
+             text_of_errno(os_errno, system_text, sizeof system_text));
+}
+
 enum tkv_status tkv_fail_os(struct tkv_error *err, int64_t result, const char *file,
                             const char *format, ...)
 {
     const int os_errno = result < 0 ? (int)-result : EIO;
     const enum tkv_status status = status_of_errno(os_errno);
-    char system_text[96];
     va_list arguments;
-    size_t used;
 
     if (err == NULL)
         return status;
     va_start(arguments, format);
-    describe(err, status, file, format, arguments);
+    describe_os(err, status, os_errno, file, format, arguments);
     va_end(arguments);
-    err->os_errno = os_errno;
-    used = strlen(err->message);
-    snprintf(err->message + used, sizeof err->message - used, ": %s",
-             text_of_errno(os_errno, system_text, sizeof system_text));
     return status;
+}
+
+enum tkv_status tkv_fail_lost(struct tkv_error *err, int64_t result, const char *file,
+                              const char *format, ...)
+{
+    va_list arguments;
+
+    if (err == NULL)
+        return TKV_IO;
+    va_start(arguments, format);
+    describe_os(err, TKV_IO, result < 0 ? (int)-result : EIO, file, format, arguments);
+    va_end(arguments);
+    return TKV_IO;
 }
 
 enum tkv_status tkv_fail_corrupt(struct tkv_error *err, const char *file, uint64_t offset,

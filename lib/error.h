@@ -28,6 +28,13 @@ enum tkv_status tkv_fail(struct tkv_error *err, enum tkv_status status, const ch
 enum tkv_status tkv_fail_os(struct tkv_error *err, int64_t result, const char *file,
                             const char *format, ...) TKV_PRINTF(4, 5);
 
+/*
+ * The same for a sync, or a write that had to be durable: TKV_IO whatever the errno, even of a
+ * full disk, because nobody knows what is on disk now.
+ */
+enum tkv_status tkv_fail_lost(struct tkv_error *err, int64_t result, const char *file,
+                              const char *format, ...) TKV_PRINTF(4, 5);
+
 /* Damage in `file` at `offset`; `seq` is 0 when unknown. Returns TKV_CORRUPT. */
 enum tkv_status tkv_fail_corrupt(struct tkv_error *err, const char *file, uint64_t offset,
                                  uint64_t seq, const char *format, ...) TKV_PRINTF(5, 6);

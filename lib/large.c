@@ -154,8 +154,8 @@ static enum tkv_status make_durable(struct tkv_store *store, struct tkv_datafile
         result = store->os->sync_dir(store->os, store->dir);
         if (result == 0)
             return TKV_OK;
-        (void)tkv_fail_os(err, result, file->name, "sync the directory for %s", file->name);
-        status = TKV_IO;
+        status =
+            tkv_fail_lost(err, result, file->name, "sync the directory for %s", file->name);
     }
     tkv_store_poison(store, status);
     return status;

@@ -7,6 +7,7 @@
 #include "store.h"
 #include "test.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 TEST_MAIN
@@ -295,6 +296,40 @@ TEST(an_output_that_is_sealed_and_on_disk_gives_its_memory_back)
     CHECK(sealed > 4);
     CHECK_OK(tkv_close(store, &err));
     simdisk_free(disk);
+}
+
+/* ---- Calls that fail ----------------------------------------------------------------- */
+
+static void fail(struct simdisk *disk, enum simdisk_call call, int os_errno, bool sticky)
+{
+    disk->fail_kinds = call;
+    disk->fail_errno = os_errno;
+    disk->fail_sticky = sticky;
+    disk->fail_count = 0;
+    disk->fail_at = 1;
+}
+
+TEST(a_lost_sync_is_an_io_error_whatever_the_errno_and_says_so_in_the_detail)
+{
+    static const int errnos[] = {ENOSPC, EDQUOT, ENOMEM, EINTR, EIO};
+
+    for (size_t i = 0; i < sizeof errnos / sizeof *errnos; i++) {
+        struct tkv_options options = small_options();
+        struct simdisk *disk = simdisk_new(9);
+        struct tkv_store *store;
+        struct tkv_error err;
+
+        options.auto_compact = false;
+        store = open_on(disk, &options);
+        CHECK_OK(tkv_put(store, tkv_text("key"), tkv_text("value"), &err));
+        fail(disk, SIMDISK_SYNC, errnos[i], false);
+        CHECK_EQ(tkv_checkpoint(store, &err), TKV_IO);
+        CHECK_EQ(err.status, TKV_IO);
+        CHECK_EQ(err.os_errno, errnos[i]);
+        CHECK_EQ(tkv_put(store, tkv_text("key"), tkv_text("other"), &err), TKV_POISONED);
+        (void)tkv_close(store, NULL);
+        simdisk_free(disk);
+    }
 }
 
 /* ---- Threads ------------------------------------------------------------------------- */

@@ -126,7 +126,7 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
     count_sync(wal);
     if (result < 0) {
         tkv_wal_poison(wal, TKV_IO);
-        return tkv_fail_os(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME);
+        return tkv_fail_lost(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME);
     }
     tkv_mutex_lock(&wal->lock);
     wal->ring.end = end;
@@ -258,11 +258,8 @@ static enum tkv_status sync_to_head(struct tkv_wal *wal, struct tkv_error *err)
     else if (target > wal->durable)
         wal->durable = target;
     tkv_mutex_unlock(&wal->lock);
-    if (result < 0) {
-        (void)tkv_fail_os(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME);
-        return TKV_IO;
-    }
-    return TKV_OK;
+    return result < 0 ? tkv_fail_lost(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME)
+                      : TKV_OK;
 }
 
 enum tkv_status tkv_wal_sync(struct tkv_wal *wal, struct tkv_error *err)
@@ -304,10 +301,9 @@ enum tkv_status tkv_wal_write_header(struct tkv_wal *wal, struct tkv_wal_header 
     result = tkv_wal_write_durably(wal, wal->block, TKV_BLOCK_SIZE, offset);
     if (result < 0) {
         tkv_wal_poison(wal, TKV_IO);
-        (void)tkv_fail_os(err, result, TKV_WAL_NAME,
-                          "write the checkpoint at offset %llu of %s",
-                          (unsigned long long)offset, TKV_WAL_NAME);
-        return TKV_IO;
+        return tkv_fail_lost(err, result, TKV_WAL_NAME,
+                             "write the checkpoint at offset %llu of %s",
+                             (unsigned long long)offset, TKV_WAL_NAME);
     }
     return TKV_OK;
 }

@@ -353,6 +353,19 @@ out:
     return status;
 }
 
+/* Always a new file: one whose sync has failed, and which could not be removed then, must not
+ * be synced again. What a crash has left is removed. */
+static int create_temporary(struct tkv_os *os, int dir)
+{
+    const unsigned flags = TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_EXCLUSIVE;
+    int fd = os->open(os, dir, TKV_MANIFEST_TEMPORARY_NAME, flags), result;
+
+    if (fd != -EEXIST)
+        return fd;
+    result = os->unlink(os, dir, TKV_MANIFEST_TEMPORARY_NAME);
+    return result < 0 ? result : os->open(os, dir, TKV_MANIFEST_TEMPORARY_NAME, flags);
+}
+
 /* Everything that can fail while the old manifest certainly stands. A failed sync belongs
  * here: nobody will ever look at the temporary file, so what is in it does not matter. */
 static enum tkv_status write_temporary(struct tkv_os *os, int dir, struct tkv_slice bytes,
@@ -362,7 +375,7 @@ static enum tkv_status write_temporary(struct tkv_os *os, int dir, struct tkv_sl
     const char *step = "create";
     int fd, result;
 
-    fd = os->open(os, dir, temporary, TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_TRUNCATE);
+    fd = create_temporary(os, dir);
     result = fd;
     if (fd >= 0) {
         step = "write";

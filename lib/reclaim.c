@@ -242,10 +242,9 @@ static enum tkv_status check_all_live_met(struct job *job, struct tkv_error *err
     tkv_mutex_unlock(&job->store->apply);
     if (live <= job->copy.move_count)
         return TKV_OK;
-    return tkv_fail_corrupt(err, source->name, 0, 0,
-                            "%llu of the %llu live records are not in the file",
-                            (unsigned long long)(live - job->copy.move_count),
-                            (unsigned long long)live);
+    return tkv_fail_corrupt(
+        err, source->name, 0, 0, "%llu of the %llu live records are not in the file",
+        (unsigned long long)(live - job->copy.move_count), (unsigned long long)live);
 }
 
 /* Read and copy, with no lock but `compact`. */

@@ -17,7 +17,8 @@ static void put_crc(uint8_t *bytes, size_t at, size_t from, size_t to)
 
 static uint64_t record_size(const uint8_t *p)
 {
-    return RECORD_HEADER + tkv_get_le16(p + 22) + tkv_get_le16(p + 16) + tkv_get_le32(p + 4);
+    return RECORD_HEADER + tkv_get_le16(p + 22) + tkv_get_le16(p + 16) +
+           tkv_get_le32(p + 4);
 }
 
 static bool looks_like_record(const uint8_t *p, size_t left)
@@ -37,8 +38,9 @@ size_t fix_records(uint8_t *bytes, size_t size, uint64_t seq_first)
 
             if (seq_first != 0)
                 tkv_put_le64(p + 8, seq_first++);
-            tkv_put_le32(p, tkv_crc32(tkv_crc32(0, p + RECORD_HEADER, length - RECORD_HEADER),
-                                      p + 4, RECORD_HEADER - 4));
+            tkv_put_le32(p,
+                         tkv_crc32(tkv_crc32(0, p + RECORD_HEADER, length - RECORD_HEADER),
+                                   p + 4, RECORD_HEADER - 4));
             at += length;
             end = at;
         } else if (p[0] == 0) {

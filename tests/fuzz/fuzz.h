@@ -46,10 +46,10 @@ static inline void fuzz_fail(const char *file, int line, const char *promise,
     abort();
 }
 
-#define FUZZ_CHECK(condition)                                  \
-    do {                                                       \
-        if (!(condition))                                      \
-            fuzz_fail(__FILE__, __LINE__, #condition, "");     \
+#define FUZZ_CHECK(condition)                              \
+    do {                                                   \
+        if (!(condition))                                  \
+            fuzz_fail(__FILE__, __LINE__, #condition, ""); \
     } while (0)
 
 /* The same, with a text that says more. */

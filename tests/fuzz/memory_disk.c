@@ -374,8 +374,8 @@ static int disk_random(struct tkv_os *os, void *buffer, size_t size)
     const int result = enter(os);
 
     for (size_t i = 0; i < size && result == 0; i++) {
-        disk->random_state =
-            disk->random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        disk->random_state = disk->random_state * UINT64_C(6364136223846793005) +
+                             UINT64_C(1442695040888963407);
         p[i] = (uint8_t)(disk->random_state >> 56);
     }
     return result;
@@ -388,10 +388,11 @@ struct memory_disk *memory_disk(void)
     if (disk.os.open != NULL)
         return &disk;
     disk.os = (struct tkv_os){
-        disk_open_dir, disk_open_dir_at, disk_sync_dir,  disk_list,     disk_rename,
-        disk_unlink,   disk_fs_info,     disk_open,      disk_close,    disk_read,
-        disk_write,    disk_sync,        disk_truncate,  disk_file_size, disk_advise,
-        disk_map,      disk_unmap,       disk_store,     disk_lock,     disk_wall_clock_ms,
+        disk_open_dir,     disk_open_dir_at, disk_sync_dir, disk_list,
+        disk_rename,       disk_unlink,      disk_fs_info,  disk_open,
+        disk_close,        disk_read,        disk_write,    disk_sync,
+        disk_truncate,     disk_file_size,   disk_advise,   disk_map,
+        disk_unmap,        disk_store,       disk_lock,     disk_wall_clock_ms,
         disk_monotonic_us, disk_random};
     for (size_t i = 0; i < MEMORY_DISK_FILES; i++) {
         disk.files[i].content = contents[i];

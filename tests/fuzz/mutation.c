@@ -83,8 +83,9 @@ static size_t place(const struct memory_file *file, unsigned which)
     case TKV_NAME_WAL:
         if (which % 3 == 0)
             return TKV_BLOCK_SIZE;
-        return which % 3 == 1 ? group_at(file, nth)
-                              : record_at(file, group_at(file, nth) + GROUP_HEADER, nth % 4);
+        return which % 3 == 1
+                   ? group_at(file, nth)
+                   : record_at(file, group_at(file, nth) + GROUP_HEADER, nth % 4);
     case TKV_NAME_DATA:
         return record_at(file, 64, which - 1);
     case TKV_NAME_MANIFEST:
@@ -106,22 +107,91 @@ struct field {
     uint8_t at, size;
 };
 
-static const struct field record_fields[] = {{4, 4},  {8, 8},  {16, 2}, {18, 1}, {19, 1},
-                                             {20, 1}, {21, 1}, {22, 2}, {24, 8}, {32, 8}};
-static const struct field group_fields[] = {{0, 8},  {12, 4}, {16, 8}, {24, 8}, {32, 8},
-                                            {40, 4}, {44, 1}, {45, 1}, {46, 2}, {48, 4}};
-static const struct field log_fields[] = {{12, 4},  {16, 8},  {32, 8},  {40, 8},  {48, 8},
-                                          {56, 8},  {64, 8},  {72, 4},  {76, 4},  {80, 8},
-                                          {88, 8},  {96, 8},  {104, 4}, {112, 8}, {120, 8},
-                                          {128, 8}, {136, 8}};
-static const struct field data_fields[] = {{12, 4}, {16, 8}, {32, 8}, {40, 8}, {48, 1}};
-static const struct field manifest_fields[] = {{8, 4},  {16, 8}, {24, 8}, {40, 8},
-                                               {48, 8}, {56, 8}, {64, 8}, {72, 8},
-                                               {80, 8}, {88, 8}, {96, 4}, {100, 4}};
-static const struct field listed_fields[] = {{0, 8}, {8, 8}, {16, 8}, {24, 1}, {25, 1}};
-static const struct field hint_fields[] = {{8, 4},  {16, 8}, {32, 8}, {40, 8}, {52, 4},
-                                           {56, 4}, {64, 8}, {72, 8}, {80, 4}, {84, 2},
-                                           {86, 1}, {87, 1}};
+static const struct field record_fields[] = {
+    {4,  4},
+    {8,  8},
+    {16, 2},
+    {18, 1},
+    {19, 1},
+    {20, 1},
+    {21, 1},
+    {22, 2},
+    {24, 8},
+    {32, 8}
+};
+static const struct field group_fields[] = {
+    {0,  8},
+    {12, 4},
+    {16, 8},
+    {24, 8},
+    {32, 8},
+    {40, 4},
+    {44, 1},
+    {45, 1},
+    {46, 2},
+    {48, 4}
+};
+static const struct field log_fields[] = {
+    {12,  4},
+    {16,  8},
+    {32,  8},
+    {40,  8},
+    {48,  8},
+    {56,  8},
+    {64,  8},
+    {72,  4},
+    {76,  4},
+    {80,  8},
+    {88,  8},
+    {96,  8},
+    {104, 4},
+    {112, 8},
+    {120, 8},
+    {128, 8},
+    {136, 8}
+};
+static const struct field data_fields[] = {
+    {12, 4},
+    {16, 8},
+    {32, 8},
+    {40, 8},
+    {48, 1}
+};
+static const struct field manifest_fields[] = {
+    {8,   4},
+    {16,  8},
+    {24,  8},
+    {40,  8},
+    {48,  8},
+    {56,  8},
+    {64,  8},
+    {72,  8},
+    {80,  8},
+    {88,  8},
+    {96,  4},
+    {100, 4}
+};
+static const struct field listed_fields[] = {
+    {0,  8},
+    {8,  8},
+    {16, 8},
+    {24, 1},
+    {25, 1}
+};
+static const struct field hint_fields[] = {
+    {8,  4},
+    {16, 8},
+    {32, 8},
+    {40, 8},
+    {52, 4},
+    {56, 4},
+    {64, 8},
+    {72, 8},
+    {80, 4},
+    {84, 2},
+    {86, 1},
+    {87, 1}
+};
 
 #define CHOOSE(fields, number) fields[(number) % (sizeof fields / sizeof fields[0])]
 
@@ -132,7 +202,8 @@ static struct field choose_field(const struct memory_file *file, unsigned which,
     case TKV_NAME_WAL:
         if (which % 3 == 0)
             return CHOOSE(log_fields, number);
-        return which % 3 == 1 ? CHOOSE(group_fields, number) : CHOOSE(record_fields, number);
+        return which % 3 == 1 ? CHOOSE(group_fields, number)
+                              : CHOOSE(record_fields, number);
     case TKV_NAME_DATA:
         return which == 0 ? CHOOSE(data_fields, number) : CHOOSE(record_fields, number);
     case TKV_NAME_MANIFEST:
@@ -285,7 +356,8 @@ static void mutate_once(struct memory_disk *disk, struct fuzz_input *in)
 static const uint8_t *newest_header(const struct memory_file *file)
 {
     const uint8_t *a = file->content, *b = a + TKV_BLOCK_SIZE;
-    const bool a_is = memcmp(a, "TKVWAL\r\n", 8) == 0, b_is = memcmp(b, "TKVWAL\r\n", 8) == 0;
+    const bool a_is = memcmp(a, "TKVWAL\r\n", 8) == 0,
+               b_is = memcmp(b, "TKVWAL\r\n", 8) == 0;
 
     if (a_is && b_is)
         return tkv_get_le64(a + 32) > tkv_get_le64(b + 32) ? a : b;

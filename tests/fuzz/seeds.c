@@ -202,7 +202,8 @@ static void make_stream_seeds(void)
 
         for (size_t at = 0; at < sizes[i]; at++)
             raw[at] = (uint8_t)(i % 2 == 0 ? at / 50 : at * at >> 3);
-        stream_size = tkv_codec_deflate(tkv_bytes(raw, sizes[i]), 1 + i, stream, sizeof stream);
+        stream_size =
+            tkv_codec_deflate(tkv_bytes(raw, sizes[i]), 1 + i, stream, sizeof stream);
         begin();
         add_byte(0);
         tkv_put_le16(size, (uint16_t)sizes[i]);
@@ -219,10 +220,16 @@ static void make_stream_seeds(void)
 
 static void make_command_seeds(void)
 {
-    static const char words[][40] = {
-        "set\0name\0value", "get\0-d\0DIR\0name", "load\0--batch=10\0--ack\0file",
-        "--ttl-ms=5000\0set\0a\0b", "list\0--json\0--\0-d", "-dDIR\0stats\0--files",
-        "--durability=none\0set\0k\0-", "dump\0--k64\0--values\0-q", "--help", "--version"};
+    static const char words[][40] = {"set\0name\0value",
+                                     "get\0-d\0DIR\0name",
+                                     "load\0--batch=10\0--ack\0file",
+                                     "--ttl-ms=5000\0set\0a\0b",
+                                     "list\0--json\0--\0-d",
+                                     "-dDIR\0stats\0--files",
+                                     "--durability=none\0set\0k\0-",
+                                     "dump\0--k64\0--values\0-q",
+                                     "--help",
+                                     "--version"};
 
     for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
         begin();
@@ -260,12 +267,26 @@ static const char *const lines[] = {
     "\\x7b\t",
     "{\"k\":\"a\",\"v\":1.5e-3}",
     NULL};
-static const char *const inputs[] = {
-    "\x01" "one\ntwo\n\nthree", "\x02" "\n\n", "\x01" "longer than sixteen bytes\nx", "\xff", NULL};
-static const char *const names[] = {
-    "0000000001.data", "0000000042.hint", "9223372036854775807.data", "MANIFEST",
-    "MANIFEST.tmp", "wal.log", "wal.log.tmp", "LOCK", "quarantine", "0000000007.hint.tmp",
-    "00000000001.data", "data", NULL};
+static const char *const inputs[] = {"\x01"
+                                     "one\ntwo\n\nthree",
+                                     "\x02"
+                                     "\n\n",
+                                     "\x01"
+                                     "longer than sixteen bytes\nx",
+                                     "\xff", NULL};
+static const char *const names[] = {"0000000001.data",
+                                    "0000000042.hint",
+                                    "9223372036854775807.data",
+                                    "MANIFEST",
+                                    "MANIFEST.tmp",
+                                    "wal.log",
+                                    "wal.log.tmp",
+                                    "LOCK",
+                                    "quarantine",
+                                    "0000000007.hint.tmp",
+                                    "00000000001.data",
+                                    "data",
+                                    NULL};
 
 int main(int argc, char **argv)
 {

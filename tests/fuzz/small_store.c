@@ -29,7 +29,8 @@ static struct tkv_slice key_text(unsigned key)
 static uint8_t value_byte(unsigned key, uint32_t number, size_t at)
 {
     const uint64_t word = number % 2 == 0 ? at / 64 : at;
-    const uint64_t mixed = (word + key * 977u + number * 31u) * UINT64_C(0x9e3779b97f4a7c15);
+    const uint64_t mixed =
+        (word + key * 977u + number * 31u) * UINT64_C(0x9e3779b97f4a7c15);
 
     return (uint8_t)(mixed >> 56);
 }
@@ -81,7 +82,7 @@ static void put(struct author *a, unsigned key, size_t size, uint64_t expires_at
     FUZZ_CHECK_SAYING(status == TKV_OK, err.message);
 }
 
-static void delete(struct author *a, unsigned key)
+static void delete (struct author *a, unsigned key)
 {
     struct tkv_error err;
 
@@ -116,9 +117,9 @@ static void open_store(struct author *a)
 {
     struct tkv_error err;
 
-    FUZZ_CHECK_SAYING(
-        tkv_open_on(&a->disk->os, "", &a->options, &a->store, NULL, &err) == TKV_OK,
-        err.message);
+    FUZZ_CHECK_SAYING(tkv_open_on(&a->disk->os, "", &a->options, &a->store, NULL, &err) ==
+                          TKV_OK,
+                      err.message);
 }
 
 static void close_store(struct author *a)

@@ -55,10 +55,10 @@ static void check_walk(struct tkv_datafile *file, const struct memory_file *byte
         FUZZ_CHECK(walk.offset >= end && walk.size == tkv_record_size(&walk.record));
         end = walk.offset + walk.size;
         FUZZ_CHECK(end <= bytes->size);
-        FUZZ_CHECK(memcmp(walk.record.key.data,
-                          bytes->content + end - walk.record.value.size -
-                              walk.record.key.size,
-                          walk.record.key.size) == 0);
+        FUZZ_CHECK(
+            memcmp(walk.record.key.data,
+                   bytes->content + end - walk.record.value.size - walk.record.key.size,
+                   walk.record.key.size) == 0);
         check_view(file, bytes, walk.offset, walk.size);
     }
     FUZZ_CHECK(walk.status == TKV_OK || walk.status == TKV_CORRUPT);
@@ -133,8 +133,8 @@ static size_t check_file(struct memory_disk *disk, const struct memory_file *byt
     const int dir = disk->os.open_dir(&disk->os, "", false);
     struct tkv_datafile *file;
     struct tkv_error err;
-    const enum tkv_status status = tkv_datafile_open(&disk->os, dir, uuid, &entry,
-                                                     (control & 4) == 0, &file, &err);
+    const enum tkv_status status =
+        tkv_datafile_open(&disk->os, dir, uuid, &entry, (control & 4) == 0, &file, &err);
 
     FUZZ_CHECK(status == TKV_OK || status == TKV_CORRUPT || status == TKV_UNSUPPORTED);
     if (status == TKV_OK) {

@@ -135,7 +135,8 @@ static void check_own(struct run *run, struct tkv_store *store, const struct own
 
         if (own->values[i] == NULL)
             continue;
-        status = tkv_get(store, tkv_text(own->keys[i]), value, sizeof value, &size, &run->err);
+        status =
+            tkv_get(store, tkv_text(own->keys[i]), value, sizeof value, &size, &run->err);
         if (status == TKV_OK)
             FUZZ_CHECK(fuzz_same(tkv_bytes(value, size), tkv_text(own->values[i])));
         FUZZ_CHECK_SAYING(status == TKV_OK || run->is_faulty, run->err.message);
@@ -227,9 +228,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct small_store *store = small_store(run.disk, (enum small_store_kind)kind);
 
     small_store_put(store, run.disk);
-    mutate(run.disk, &in, (bits & 1) != 0 ? MUTATE_ONLY
-                          : (bits & 32) != 0 ? MUTATE_AND_FIX_ALL
-                                             : MUTATE_AND_FIX);
+    mutate(run.disk, &in,
+           (bits & 1) != 0    ? MUTATE_ONLY
+           : (bits & 32) != 0 ? MUTATE_AND_FIX_ALL
+                              : MUTATE_AND_FIX);
     if (faults != 0 && (faults & 4096) == 0)
         run.disk->fail_at = faults & 4095;
     if (faults != 0 && (faults & 4096) != 0)

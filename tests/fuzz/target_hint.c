@@ -16,7 +16,9 @@
 #include "memory_disk.h"
 
 static const struct tkv_hint_identity identity_first = {
-    .uuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, .number = 7};
+    .uuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+      .number = 7
+};
 
 static void check_entry(const struct tkv_hint_entry *e,
                         const struct tkv_hint_identity *identity)

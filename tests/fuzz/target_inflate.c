@@ -33,7 +33,8 @@ static void widen(uint8_t *buffer, size_t size)
     FUZZ_ALLOW(buffer + size, 64);
 }
 
-static void check_inflate(struct tkv_slice stream, size_t raw_size, struct tkv_slice expected)
+static void check_inflate(struct tkv_slice stream, size_t raw_size,
+                          struct tkv_slice expected)
 {
     enum tkv_status status, status_of_zlib;
 

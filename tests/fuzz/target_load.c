@@ -17,7 +17,7 @@
 static size_t plain_sequence(const uint8_t *p, size_t left)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const size_t size = p[0] < 0x80            ? 1
+    const size_t size = p[0] < 0x80             ? 1
                         : (p[0] & 0xe0) == 0xc0 ? 2
                         : (p[0] & 0xf0) == 0xe0 ? 3
                         : (p[0] & 0xf8) == 0xf0 ? 4
@@ -58,7 +58,8 @@ static void check_utf8(const uint8_t *bytes, size_t size)
 static char written[1 << 20];
 
 /* What `write` writes, as a text in memory; one stream for all inputs. */
-static size_t write_line(void (*write)(FILE *, const struct pair *), const struct pair *pair)
+static size_t write_line(void (*write)(FILE *, const struct pair *),
+                         const struct pair *pair)
 {
     static FILE *out;
     long size = 0;

@@ -30,7 +30,7 @@ struct run {
     struct oracle *oracle;
     struct tkv_options options;
     struct tkv_store *store;
-    bool had_fault; /* in this life */
+    bool had_fault;                      /* in this life */
     size_t acked_before, durable_before; /* the operation that runs */
     struct tkv_error err;
 };
@@ -70,8 +70,9 @@ static bool open_once(struct run *run)
         return true;
     run->store = NULL;
     FUZZ_CHECK_SAYING(run->disk->faults > 0 || run->disk->crashed, run->err.message);
-    FUZZ_CHECK_SAYING(status == TKV_IO || status == TKV_NO_SPACE || status == TKV_NO_MEMORY ||
-                          status == TKV_UNSUPPORTED || status == TKV_CORRUPT,
+    FUZZ_CHECK_SAYING(status == TKV_IO || status == TKV_NO_SPACE ||
+                          status == TKV_NO_MEMORY || status == TKV_UNSUPPORTED ||
+                          status == TKV_CORRUPT,
                       run->err.message);
     FUZZ_CHECK(run->disk->crashed || simdisk_open_count(run->disk) == 0);
     return false;
@@ -243,11 +244,19 @@ static void run_reopen(struct run *run)
 
 static void set_fault(struct run *run)
 {
-    static const unsigned kinds[] = {
-        SIMDISK_FALLIBLE,  SIMDISK_SYNC,   SIMDISK_WRITE,    SIMDISK_OPEN,
-        SIMDISK_READ,      SIMDISK_RENAME, SIMDISK_SYNC_DIR, SIMDISK_UNLINK,
-        SIMDISK_TRUNCATE,  SIMDISK_MAP,    SIMDISK_CLOSE,    SIMDISK_FILE_SIZE,
-        SIMDISK_WRITE | SIMDISK_SYNC};
+    static const unsigned kinds[] = {SIMDISK_FALLIBLE,
+                                     SIMDISK_SYNC,
+                                     SIMDISK_WRITE,
+                                     SIMDISK_OPEN,
+                                     SIMDISK_READ,
+                                     SIMDISK_RENAME,
+                                     SIMDISK_SYNC_DIR,
+                                     SIMDISK_UNLINK,
+                                     SIMDISK_TRUNCATE,
+                                     SIMDISK_MAP,
+                                     SIMDISK_CLOSE,
+                                     SIMDISK_FILE_SIZE,
+                                     SIMDISK_WRITE | SIMDISK_SYNC};
     static const int errors[] = {EIO, ENOSPC, EDQUOT, ENOMEM, EMFILE};
     const unsigned what = fuzz_u8(&run->in);
 
@@ -370,7 +379,9 @@ static struct simdisk *first_disk(bool is_empty)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct run run = {.in = {data, size}};
+    struct run run = {
+        .in = {data, size}
+    };
     const unsigned settings = fuzz_u8(&run.in);
 
     simdisk_free(first_disk(false)); /* made once, outside of the account */

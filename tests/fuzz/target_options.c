@@ -16,8 +16,8 @@ static struct tkv_options take_options(struct fuzz_input *in)
     const unsigned which = fuzz_u16(in);
     uint64_t bits;
 
-#define TAKE(bit, field, type)             \
-    if ((which & 1u << (bit)) != 0)        \
+#define TAKE(bit, field, type)      \
+    if ((which & 1u << (bit)) != 0) \
     o.field = (type)fuzz_u64(in)
     TAKE(0, size, size_t);
     TAKE(1, durability, enum tkv_durability);
@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(o.size == sizeof o && (unsigned)o.durability <= TKV_DURABILITY_NONE);
     FUZZ_CHECK((unsigned)o.read_mode <= TKV_READ_PREAD && o.compress_level <= 9);
     FUZZ_CHECK(o.interval_ms >= 1 && o.interval_ms <= 3600u * 1000);
-    FUZZ_CHECK(o.data_file_size_min >= 65536 && o.data_file_size_min <= o.data_file_size_max);
+    FUZZ_CHECK(o.data_file_size_min >= 65536 &&
+               o.data_file_size_min <= o.data_file_size_max);
     FUZZ_CHECK(o.data_file_size_max <= 512u * 1024 * 1024);
     FUZZ_CHECK(o.wal_size_max >= 65536 && o.wal_size_max <= UINT64_C(16) << 30);
     FUZZ_CHECK(o.space_factor >= 1.05 && o.space_factor <= 10);

@@ -133,7 +133,8 @@ static void check_log(struct memory_disk *disk, const struct memory_file *file)
         check_header(&header);
         replay.from = header.checkpoint;
         replay.durable_mark = header.durable_mark;
-        check_result(&r, tkv_replay_run(&replay, file->content, file->size, apply, &r, &err));
+        check_result(&r,
+                     tkv_replay_run(&replay, file->content, file->size, apply, &r, &err));
     }
     (void)os->close(os, fd);
     (void)os->close(os, dir);

@@ -110,12 +110,18 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
     return TKV_OK;
 }
 
-/* What a file's own records say is checked against what its header promised. */
-static enum tkv_status check_entry(struct tkv_datafile *file,
+/* What a file's own records say is checked against what its header promised, and against the
+ * checkpoint: a record from beyond it would win over all writes to come. */
+static enum tkv_status check_entry(struct tkv_store *store, struct tkv_datafile *file,
                                    const struct tkv_hint_entry *entry,
                                    struct tkv_error *err)
 {
     const uint64_t end = atomic_load(&file->size);
+
+    if (entry->seq >= store->applied_seq_next)
+        return tkv_fail_corrupt(err, file->name, entry->offset, entry->seq,
+                                "the checkpoint is at sequence number %llu",
+                                (unsigned long long)store->applied_seq_next);
 
     if (entry->seq < file->seq_base || entry->seq - file->seq_base > UINT32_MAX)
         return tkv_fail_corrupt(err, file->name, entry->offset, entry->seq,
@@ -152,7 +158,7 @@ static enum tkv_status open_hint(struct tkv_store *store, struct tkv_datafile *f
     if (status != TKV_OK)
         return status;
     while (status == TKV_OK && tkv_hint_next(hint, &entry))
-        status = check_entry(file, &entry, NULL);
+        status = check_entry(store, file, &entry, NULL);
     if (status != TKV_OK) {
         tkv_hint_free(hint);
         return status;
@@ -241,7 +247,7 @@ static enum tkv_status load_and_hint(void *context, struct tkv_datafile *file,
                                      struct tkv_error *err)
 {
     struct scan *scan = context;
-    enum tkv_status status = check_entry(file, entry, err);
+    enum tkv_status status = check_entry(scan->store, file, entry, err);
 
     if (status == TKV_OK)
         status = load_entry(scan->store, file, entry,

@@ -188,6 +188,7 @@ static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
     const uint32_t used = atomic_load(&store->slots_used);
     enum tkv_status status = TKV_OK;
 
+    store->applied_seq_next = r->from.seq_next; /* all in the data files is older */
     tkv_index_presize(store->index, store->options.expected_keys > 0
                                         ? store->options.expected_keys
                                         : guess_keys(r));
@@ -290,7 +291,6 @@ static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
     /* A mark is about positions of the log with that salt, whichever checkpoint counts. */
     if (r->header.checkpoint.salt == r->from.salt)
         r->replay.durable_mark = r->header.durable_mark;
-    store->applied_seq_next = r->from.seq_next;
     status = tkv_replay_run(&r->replay, r->log, r->log_size, replay_group, r, err);
     report->groups_replayed = r->replay.groups;
     report->records_replayed = r->replay.records;

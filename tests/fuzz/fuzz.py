@@ -90,6 +90,11 @@ def files_in(path):
     return sorted(os.path.join(path, name) for name in os.listdir(path)) if os.path.isdir(path) else []
 
 
+def seeds_of(name):
+    path = os.path.join(SEEDS, name)
+    return [path] if os.path.isdir(path) else []
+
+
 # ---- libFuzzer -------------------------------------------------------------------------------
 
 
@@ -116,7 +121,7 @@ def run_libfuzzer(directory, name, seconds, runs):
     limit = [f"-runs={runs}"] if runs else [f"-max_total_time={max(1, round(seconds))}"]
     with open(log_path, "w", encoding="utf-8") as log:
         code = run([program, *limit, *options_for(name), "-print_final_stats=1",
-                    f"-artifact_prefix={findings}/", corpus, os.path.join(SEEDS, name)], log)
+                    f"-artifact_prefix={findings}/", corpus, *seeds_of(name)], log)
     with open(log_path, encoding="utf-8", errors="replace") as log:
         executed = re.findall(r"number_of_executed_units: (\d+)", log.read())
     new = [path for path in files_in(findings) if path not in known]
@@ -135,7 +140,7 @@ def merge(directory, name):
     run([os.path.join(directory, "tests", "fuzz", "fuzz_seeds"), first])
     with tempfile.TemporaryDirectory(dir=directory) as kept:
         run([program, "-merge=1", "-set_cover_merge=1", "-use_counters=0", *options_for(name), kept,
-             os.path.join(SEEDS, name), corpus, os.path.join(first, name)], subprocess.DEVNULL)
+             *seeds_of(name), corpus, os.path.join(first, name)], subprocess.DEVNULL)
         for path in files_in(os.path.join(SEEDS, name)):
             if re.fullmatch(r"[0-9a-f]{40}", os.path.basename(path)):
                 os.remove(path)

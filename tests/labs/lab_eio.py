@@ -187,6 +187,29 @@ def one_failing_disk_loses_nothing_acknowledged(shop, shell):
     return failing_disk(shop, shell, 1000)
 
 
+def a_disk_that_failed_for_a_moment_is_not_trusted(shop, shell):
+    """Healed while the store is open: the sync that failed would succeed now, and would say
+    nothing about the pages that the kernel has given up."""
+    poisoned = 0
+    for room_kb in (700, 1000, 1300, 3000):
+        disk = FailingDisk(shop, room_kb)
+        with open_with_keys(disk, shell, "always", "mmap") as store:
+            disk.begin_to_fail()
+            fail(store)
+            disk.heal()
+            if store.simple("poisoned").number != OK:
+                poisoned += 1
+                expect_poisoned(store)
+            else:
+                store.put(KEPT + 1, 1000, 2, VALUE_SIZE)
+                store.simple("checkpoint")
+            store.simple("close")
+            disk.mount_again()
+            expect_intact(store, "mmap")
+        shop.clear()
+    return f"{poisoned} of 4 poisoned"
+
+
 def what_a_failing_disk_served_after_reopening_stays(shop, shell):
     """Opened again in the same boot, over a page cache that knows more than the disk: what
     that opening served must be there when the cache is gone."""
@@ -346,6 +369,7 @@ LABS = [
     the_kernel_forgets_a_failed_sync,
     a_failing_disk_loses_nothing_acknowledged,
     a_disk_that_fails_anywhere_loses_nothing_acknowledged,
+    a_disk_that_failed_for_a_moment_is_not_trusted,
     what_a_failing_disk_served_after_reopening_stays,
     a_disk_that_lies_is_found_out,
     a_disk_that_reports_late_damages_but_never_lies,
@@ -356,6 +380,7 @@ LABS = [
 QUICK_LABS = [
     the_kernel_forgets_a_failed_sync,
     one_failing_disk_loses_nothing_acknowledged,
+    a_disk_that_failed_for_a_moment_is_not_trusted,
     an_emergency_read_only_poisons_and_is_read,
     a_device_that_is_gone_poisons_and_comes_back_whole,
 ]

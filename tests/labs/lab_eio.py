@@ -9,34 +9,40 @@ lies: what it says is on disk is not. Both are wanted here."""
 import fcntl
 import os
 
+from disks import CONFIGURATIONS
 from held_store import CORRUPT, IO, NO_SPACE, OK, POISONED, HeldStore, expect
 from mounts import Failed, Unavailable, run
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 SHUTDOWN_WITHOUT_FLUSH = 2
 BLOCK_SIZE = 4096
+MKFS = {
+    "ext4": ("-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
+    "xfs": ("-f",),
+    "btrfs": ("-f",),
+}
 KEPT = 500        # keys that are safely on the disk before it fails
 MANY = 20000      # more keys than any of these disks takes
 VALUE_SIZE = 1500
 
 
 class FailingDisk:
-    """ext4 whose device takes only `room_kb` more of new data after begin_to_fail()."""
+    """A file system whose device takes only `room_kb` more of new data after begin_to_fail()."""
 
-    def __init__(self, shop, room_kb, *options, only_data_fails=True, lies=False):
+    def __init__(self, shop, room_kb, *options, kind="ext4", only_data_fails=True, lies=False):
         self.shop, self.options, self.room_kb, self.lies = shop, options, room_kb, lies
+        self.kind = kind
         self.small = shop.path("small")
         os.makedirs(self.small)
         run("mount", "-t", "tmpfs", "-o", "size=100m", "none", self.small)
-        self.image = shop.image("small/disk.img", 64)
-        run("mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=4", "-E",
-            "lazy_itable_init=0,lazy_journal_init=0", self.image)
+        self.image = shop.image("small/disk.img", 64 if kind == "ext4" else 320)
+        run(f"mkfs.{kind}", "-q", *MKFS[kind], self.image)
         if only_data_fails:
             self.fill_metadata()
         self.mount()
 
     def mount(self):
-        self.shop.mount(self.image, "live", *self.options)
+        self.shop.mount(self.image, "live", *self.options, kind=self.kind)
         if not self.lies:
             self.shop.limit_requests("live", BLOCK_SIZE // 1024)
 
@@ -61,10 +67,15 @@ class FailingDisk:
 
     def mount_again(self):
         self.shop.unmount("live", check=False)
-        done = run("e2fsck", "-fy", self.image, check=False)
-        if done.returncode > 2:
-            raise Failed(f"e2fsck: {done.stdout[-300:]}")
+        if self.kind == "ext4":
+            check_ext4(self.image)
         self.mount()
+
+
+def check_ext4(image):
+    done = run("e2fsck", "-fy", image, check=False)
+    if done.returncode > 2:
+        raise Failed(f"e2fsck: {done.stdout[-300:]}")
 
 
 # ---- The lab itself -----------------------------------------------------------------------
@@ -119,13 +130,14 @@ def expect_poisoned(store):
     store.model.maybe.update(known)  # these were refused before anything was done
 
 
-def read_what_is_left(store, read):
+def read_what_is_left(store, read, kind="ext4"):
     """On the broken disk, changing nothing."""
     answer = store.open("always", read, "read-only")
+    if kind == "btrfs" and answer.status == IO:
+        return  # it does not even list a directory any more
     expect(answer.status == OK, "a broken disk's store opens read-only", answer)
-    unreadable = store.check(all_readable=False)
+    store.check(all_readable=False)
     expect((answer := store.simple("close")).status == OK, "closing a reader", answer)
-    return unreadable
 
 
 def try_on_broken_disk(store, read):
@@ -152,13 +164,13 @@ def expect_intact(store, read, all_readable=True):
     return unreadable
 
 
-def failing_disk(shop, shell, room_kb, read="mmap", only_data_fails=True):
-    disk = FailingDisk(shop, room_kb, only_data_fails=only_data_fails)
+def failing_disk(shop, shell, room_kb, read="mmap", kind="ext4", only_data_fails=True):
+    disk = FailingDisk(shop, room_kb, kind=kind, only_data_fails=only_data_fails)
     with open_with_keys(disk, shell, "always", read) as store:
         disk.begin_to_fail()
         written = fail(store)
         store.simple("close")
-        read_what_is_left(store, read)
+        read_what_is_left(store, read, kind)
         opened = try_on_broken_disk(store, read)
         disk.heal()
         disk.mount_again()
@@ -181,6 +193,24 @@ def a_disk_that_fails_anywhere_loses_nothing_acknowledged(shop, shell):
         said.append(failing_disk(shop, shell, room_kb, only_data_fails=False))
         shop.clear()
     return f"{len(said)} disks: " + said[0]
+
+
+def failing_kind(shop, shell, kind):
+    if not any(c.kind == kind and c.is_available() for c in CONFIGURATIONS):
+        raise Unavailable(f"no {kind} on this machine")
+    said = []
+    for room_kb in (500, 2000, 5000):
+        said.append(failing_disk(shop, shell, room_kb, kind=kind, only_data_fails=False))
+        shop.clear()
+    return "; ".join(said)
+
+
+def a_failing_xfs_loses_nothing_acknowledged(shop, shell):
+    return failing_kind(shop, shell, "xfs")
+
+
+def a_failing_btrfs_loses_nothing_acknowledged(shop, shell):
+    return failing_kind(shop, shell, "btrfs")
 
 
 def one_failing_disk_loses_nothing_acknowledged(shop, shell):
@@ -359,9 +389,7 @@ class MountedDisk:
 
     def mount_again(self):
         self.shop.unmount("live")
-        done = run("e2fsck", "-fy", self.image, check=False)
-        if done.returncode > 2:
-            raise Failed(f"e2fsck: {done.stdout[-300:]}")
+        check_ext4(self.image)
         self.shop.mount(self.image, "live")
 
 
@@ -369,6 +397,8 @@ LABS = [
     the_kernel_forgets_a_failed_sync,
     a_failing_disk_loses_nothing_acknowledged,
     a_disk_that_fails_anywhere_loses_nothing_acknowledged,
+    a_failing_xfs_loses_nothing_acknowledged,
+    a_failing_btrfs_loses_nothing_acknowledged,
     a_disk_that_failed_for_a_moment_is_not_trusted,
     what_a_failing_disk_served_after_reopening_stays,
     a_disk_that_lies_is_found_out,

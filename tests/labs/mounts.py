@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 SKIPPED = 77
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where root's tools are
 CLONE_NEWNS = 0x00020000
 MS_PRIVATE_EVERYWHERE = 0x4000 | 1 << 18
 

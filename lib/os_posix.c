@@ -7,6 +7,7 @@
  *     lock. An interrupted sync is a failed sync, and a close is never tried twice: Linux
  *     has freed the descriptor even when it reports an error, and another thread may own
  *     the number by now.
+ *   - What the process is not allowed to write is -EFBIG and no SIGXFSZ.
  *   - Descriptors 0, 1 and 2 are never used. A host that runs with stderr closed would
  *     otherwise print its next message into wal.log.
  *   - Everything is opened O_CLOEXEC, by name in an open directory, and without following a
@@ -24,6 +25,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -357,12 +359,26 @@ static int64_t posix_read(struct tkv_os *os, int fd, void *buffer, size_t size,
     return n < 0 ? -errno : n;
 }
 
+/* Beyond RLIMIT_FSIZE the system raises SIGXFSZ, which ends a process that never heard of it. A
+ * library does not change its host's signals, so it looks first. */
+static int check_size_limit(uint64_t end)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return 0;
+    return end > limit.rlim_cur ? -EFBIG : 0;
+}
+
 static int64_t posix_write(struct tkv_os *os, int fd, const void *data, size_t size,
                            uint64_t offset)
 {
+    const int rc = check_size_limit(offset + size);
     ssize_t n;
 
     (void)os;
+    if (rc < 0)
+        return rc;
     do
         n = pwrite(fd, data, min_size(size, IO_SIZE_MAX), (off_t)offset);
     while (n < 0 && errno == EINTR);
@@ -377,9 +393,11 @@ static int posix_sync(struct tkv_os *os, int fd)
 
 static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
 {
-    int rc;
+    int rc = check_size_limit(size);
 
     (void)os;
+    if (rc < 0)
+        return rc;
     do
         rc = result(ftruncate(fd, (off_t)size));
     while (rc == -EINTR);

@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdalign.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -434,6 +436,33 @@ TEST(another_process_is_refused_and_a_forked_child_cannot_release_the_lock)
         close_file(&f, second);
     }
     close_file(&f, held);
+    remove_dir(&f);
+}
+
+/* SIGXFSZ as it is by default: it would end the child. */
+TEST(beyond_the_limit_of_a_files_size_is_an_error_and_no_signal)
+{
+    struct fixture f = temp_dir();
+    const int fd = create(&f, "x");
+    const pid_t child = fork();
+    int status;
+
+    CHECK(child >= 0);
+    if (child == 0) {
+        const struct rlimit limit = {5000, 5000};
+
+        CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+        CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        CHECK_EQ(f.os->write(f.os, fd, block, 4096, 0), 4096);
+        CHECK_EQ(f.os->write(f.os, fd, block, 4096, 4096), -EFBIG);
+        CHECK_EQ(f.os->write(f.os, fd, block, 1, 5000), -EFBIG);
+        CHECK_EQ(f.os->truncate(f.os, fd, 5001), -EFBIG);
+        CHECK_EQ(f.os->truncate(f.os, fd, 5000), 0);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    close_file(&f, fd);
     remove_dir(&f);
 }
 

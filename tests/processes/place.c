@@ -132,6 +132,45 @@ void place_expect_filled(struct tkv_store *store)
     place_verify(store);
 }
 
+/* ---- More at once ---------------------------------------------------------------------- */
+
+enum tkv_status place_try_open(const struct place *place, struct tkv_error *ret_err)
+{
+    struct tkv_store *store;
+    const enum tkv_status status =
+        tkv_open(place->path, &place->options, &store, NULL, ret_err);
+
+    if (status == TKV_OK)
+        place_close(store);
+    return status;
+}
+
+void place_expect_all_well(const struct place *place)
+{
+    struct tkv_store *store = place_open(place);
+
+    place_expect_filled(store);
+    place_close(store);
+}
+
+/* Rotations, checkpoints, compactions. */
+void place_work_hard(struct tkv_store *store)
+{
+    struct tkv_error err;
+
+    for (unsigned i = 0; i < 100; i++)
+        place_put(store, i % 2 == 0 ? "even" : "odd", 3000 + i);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    CHECK_OK(tkv_compact(store, NULL, &err));
+    place_expect(store, "even", 3098);
+    place_expect(store, "odd", 3099);
+}
+
+void place_path_in(const char *directory, const char *name, char path[600])
+{
+    snprintf(path, 600, "%.299s/%.250s", directory, name);
+}
+
 /* ---- Children ---------------------------------------------------------------------------- */
 
 pid_t place_start_child(const struct place *place, place_child_fn *body, void *context)

@@ -34,6 +34,14 @@ void place_verify(struct tkv_store *store);
 void place_fill(const struct place *place);
 void place_expect_filled(struct tkv_store *store);
 
+/* Open and close; what the opening returned. */
+enum tkv_status place_try_open(const struct place *place, struct tkv_error *ret_err);
+/* It opens, with all that place_fill() put, and closes. */
+void place_expect_all_well(const struct place *place);
+/* Rotations, checkpoints, compactions. */
+void place_work_hard(struct tkv_store *store);
+void place_path_in(const char *directory, const char *name, char path[600]);
+
 /* Run `body` in a child; returns its wait status. A child that hangs dies of SIGALRM. */
 typedef void place_child_fn(const struct place *place, void *context);
 int place_in_child(const struct place *place, place_child_fn *body, void *context);

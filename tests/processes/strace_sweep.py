@@ -11,7 +11,7 @@ strace. What must hold each time:
 
   - the exit code is one that docs/cli.md gives for this, and no signal but an injected one;
   - every line that was acknowledged is in the store, and batches are there whole or not at all;
-  - success means that everything is there;
+  - success means that everything is there, and never comes after a sync that failed;
   - the store can be opened, written and verified afterwards.
 
 SHORT_IO is the library that makes reads and writes short (short_io.c): what strace cannot do, as
@@ -276,6 +276,8 @@ class Sweep:
         if "(INJECTED)" not in trace and "killed by SIGKILL" not in trace:
             return  # this time a thread made fewer calls
         codes = {0, 5}
+        if injection.call in ("fdatasync", "fsync") and not killed:
+            codes = {5}  # nobody knows what is on disk then: that is no success
         if injection.call == "pread64" and injection.how == NO_VALUE:
             codes.add(3)  # a file that ends early is damaged, as far as a reader can tell
         if step.name == "verify":

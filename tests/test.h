@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test.h - TEST(promise_in_words) defines a case, CHECK* compare and stop the program with
- * both values, TEST_MAIN runs all cases or those whose name contains argv[1], prints one line
- * for each and closes with "N passed, N failed". No state is shared between cases.
+ * both values, TEST_MAIN runs all cases or those whose name contains one of the arguments (and
+ * none of those that begin with a minus), prints one line for each and closes with
+ * "N passed, N failed". No state is shared between cases.
  */
 #ifndef TKV_TEST_H
 #define TKV_TEST_H
@@ -82,9 +83,21 @@ static inline void test_fail(const char *file, int line, const char *promise)
     abort();
 }
 
+static inline int test_is_chosen(const char *name, int argc, char **argv)
+{
+    int wanted = 0, chosen = 0;
+
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] == '-' && strstr(name, argv[i] + 1) != NULL)
+            return 0;
+        wanted |= argv[i][0] != '-';
+        chosen |= argv[i][0] != '-' && strstr(name, argv[i]) != NULL;
+    }
+    return chosen || !wanted;
+}
+
 static inline int test_run_all(int argc, char **argv)
 {
-    const char *only = argc > 1 ? argv[1] : "";
     struct test_case *in_order = NULL;
     unsigned passed = 0;
 
@@ -95,7 +108,7 @@ static inline int test_run_all(int argc, char **argv)
         test_cases = next;
     }
     for (struct test_case *c = in_order; c != NULL; c = c->next) {
-        if (strstr(c->name, only) == NULL)
+        if (!test_is_chosen(c->name, argc, argv))
             continue;
         printf("%s\n", c->name);
         fflush(stdout);

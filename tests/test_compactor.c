@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The compactor's parts, each alone: which file is picked, which deletes are needed, and a
+ * thread that works when it is woken and not otherwise.
+ *
+ * Method: pick and tombstones are arithmetic, tried on both sides of every bound; memory fails
+ * on demand. A worker's steps are counted with semaphores, so that nothing depends on time.
+ */
+#include "pick.h"
+#include "test.h"
+#include "tombstones.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
+
+TEST_MAIN
+
+static struct tkv_error err;
+static int allocations_left = -1; /* -1: memory is there */
+static int thread_errno;
+
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                          void *(*run)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                          void *(*run)(void *), void *argument);
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    if (allocations_left == 0)
+        return NULL;
+    if (allocations_left > 0)
+        allocations_left--;
+    return __real_realloc(old, size);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                          void *(*run)(void *), void *argument)
+{
+    return thread_errno != 0 ? thread_errno
+                             : __real_pthread_create(thread, attr, run, argument);
+}
+
+/* ---- Pick ------------------------------------------------------------------------------- */
+
+#define MIB (UINT64_C(1) << 20)
+
+TEST(a_compaction_is_wanted_beyond_the_factor_and_the_least_size)
+{
+    const struct tkv_pick_policy policy = {.size_min = 1000, .space_factor = 1.5};
+
+    CHECK(!tkv_pick_wanted(1500, 1000, &policy));
+    CHECK(tkv_pick_wanted(1501, 1000, &policy));
+    CHECK(!tkv_pick_wanted(1000, 10, &policy));
+    CHECK(tkv_pick_wanted(1001, 10, &policy));
+    CHECK(!tkv_pick_wanted(2000, 3000, &policy)); /* more kept than there is: no garbage */
+}
+
+TEST(a_store_that_was_emptied_shrinks_below_the_least_size_too)
+{
+    const struct tkv_pick_policy policy = {.size_min = 100 * MIB, .space_factor = 1.5};
+
+    CHECK(tkv_pick_wanted(MIB, 0, &policy));
+    CHECK(!tkv_pick_wanted(MIB - 1, 0, &policy));
+    CHECK(tkv_pick_wanted(10 * MIB, 2 * MIB, &policy));
+    CHECK(!tkv_pick_wanted(10 * MIB, 2 * MIB + 1, &policy));
+    CHECK(!tkv_pick_wanted(10 * MIB, 20 * MIB, &policy));
+}
+
+static size_t pick_one(uint64_t size, uint64_t kept, bool everything)
+{
+    const struct tkv_pick_policy policy = {.everything = everything};
+    const struct tkv_pick_file file = {.size = size, .kept_bytes = kept, .eligible = true};
+
+    return tkv_pick(&file, 1, &policy);
+}
+
+TEST(a_file_that_would_waste_as_much_again_is_left_alone)
+{
+    CHECK_EQ(pick_one(100000, 100000 - 4159, true), TKV_PICK_NONE);
+    CHECK_EQ(pick_one(100000, 100000 - 4160, true), 0);
+    CHECK_EQ(pick_one(100000, 100000, true), TKV_PICK_NONE);
+    CHECK_EQ(pick_one(100000, 200000, true), TKV_PICK_NONE); /* counters may be ahead */
+    CHECK_EQ(pick_one(4096, 0, true), 0);                    /* plainly dead */
+    CHECK_EQ(pick_one(4096, 1, true), TKV_PICK_NONE);
+    CHECK_EQ(pick_one(0, 0, true), TKV_PICK_NONE);
+}
+
+TEST(by_itself_a_compaction_wants_a_tenth_of_the_file)
+{
+    CHECK_EQ(pick_one(100000, 90000, false), 0);
+    CHECK_EQ(pick_one(100000, 90001, false), TKV_PICK_NONE);
+    CHECK_EQ(pick_one(100000, 90001, true), 0);
+}
+
+TEST(the_best_file_has_more_garbage_or_is_older_and_is_eligible)
+{
+    const struct tkv_pick_policy policy = {.everything = true};
+    struct tkv_pick_file files[4] = {
+        {.size = 100000, .kept_bytes = 50000, .age = 10,   .eligible = true },
+        {.size = 100000, .kept_bytes = 40000, .age = 10,   .eligible = true },
+        {.size = 100000, .kept_bytes = 60000, .age = 40,   .eligible = true },
+        {.size = 100000, .kept_bytes = 0,     .age = 1000, .eligible = false},
+    };
+
+    CHECK_EQ(tkv_pick(files, 2, &policy), 1);
+    CHECK_EQ(tkv_pick(files, 4, &policy), 2);
+    files[0] = files[1]; /* of equals the first */
+    CHECK_EQ(tkv_pick(files, 2, &policy), 0);
+    files[0].age = 0;
+    files[1].age = 0; /* the newest garbage counts as well */
+    files[1].kept_bytes = 30000;
+    CHECK_EQ(tkv_pick(files, 2, &policy), 1);
+    /* (1 - u) (age + 1) / (1 + u): 0.5 * 3 / 1.5 = 1 against 0.8 * 2 / 1.2 = 1.33 */
+    files[0] = (struct tkv_pick_file){100000, 50000, 2, true};
+    files[1] = (struct tkv_pick_file){100000, 20000, 1, true};
+    CHECK_EQ(tkv_pick(files, 2, &policy), 1);
+    files[0].age = 3; /* 1.33 against 1.33 and a bit */
+    files[0].kept_bytes = 49990;
+    CHECK_EQ(tkv_pick(files, 2, &policy), 0);
+    CHECK_EQ(tkv_pick(files, 0, &policy), TKV_PICK_NONE);
+}
+
+/* ---- Tombstones ------------------------------------------------------------------------- */
+
+#define COUNT 5000u
+
+static void add(struct tkv_tombstones *t, uint64_t hash, uint64_t seq)
+{
+    uint8_t bytes[40];
+
+    memset(bytes, (int)(seq % 251), sizeof bytes);
+    CHECK_OK(tkv_tombstones_add(t, hash, seq, bytes, 20 + (uint32_t)(seq % 20), &err));
+}
+
+TEST(deletes_are_found_by_hash_and_keep_their_records)
+{
+    struct tkv_tombstones t = {0};
+    unsigned needed = 0;
+
+    for (uint64_t i = 0; i < COUNT; i++)
+        add(&t, i * 7919 % COUNT / 2, i + 1); /* two of each hash */
+    CHECK_EQ(t.count, COUNT);
+    CHECK_EQ(t.undecided, COUNT);
+    CHECK_EQ(t.seq_max, COUNT);
+    tkv_tombstones_sort(&t);
+    for (size_t i = 0; i < COUNT; i++) {
+        const struct tkv_tombstone *item = &t.items[i];
+
+        CHECK(i == 0 || t.items[i - 1].hash < item->hash ||
+              (t.items[i - 1].hash == item->hash && t.items[i - 1].seq < item->seq));
+        CHECK_EQ(item->size, 20 + item->seq % 20);
+        for (size_t k = 0; k < item->size; k++)
+            CHECK_EQ(t.bytes[item->at + k], item->seq % 251);
+    }
+    for (uint64_t hash = 0; hash < COUNT / 2; hash += 3)
+        needed += tkv_tombstones_note(&t, hash, 1) ? 2 : 0;
+    CHECK_EQ(needed, t.count - t.undecided);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK_EQ(t.items[i].needed, t.items[i].hash % 3 == 0);
+    CHECK(!tkv_tombstones_note(&t, COUNT, 1));
+    CHECK(!tkv_tombstones_note(&t, UINT64_MAX, 1));
+    CHECK(!tkv_tombstones_note(&t, 0, 1)); /* already needed */
+    tkv_tombstones_release(&t);
+    CHECK_EQ(t.count + t.capacity + t.bytes_size, 0);
+    tkv_tombstones_sort(&t);
+    CHECK(!tkv_tombstones_note(&t, 0, 1));
+}
+
+TEST(a_delete_is_needed_for_older_records_only)
+{
+    struct tkv_tombstones t = {0};
+
+    add(&t, 5, 100);
+    add(&t, 5, 50);
+    tkv_tombstones_sort(&t);
+    CHECK(!tkv_tombstones_note(&t, 5, 101));
+    CHECK_EQ(t.undecided, 2);
+    CHECK(tkv_tombstones_note(&t, 5, 100)); /* not newer: kept, to be safe */
+    CHECK(t.items[1].needed);
+    CHECK(!t.items[0].needed);
+    CHECK_EQ(t.undecided, 1);
+    CHECK(!tkv_tombstones_note(&t, 5, 51));
+    CHECK(tkv_tombstones_note(&t, 5, 50));
+    CHECK_EQ(t.undecided, 0);
+    tkv_tombstones_release(&t);
+}
+
+TEST(without_memory_a_delete_is_refused_and_the_others_stay)
+{
+    const uint8_t record[100] = {1};
+
+    for (int left = 0; left < 2; left++) { /* for the items, for the bytes */
+        struct tkv_tombstones t = {0};
+
+        allocations_left = left;
+        CHECK_EQ(tkv_tombstones_add(&t, 1, 1, record, sizeof record, &err), TKV_NO_MEMORY);
+        CHECK(err.message[0] != 0);
+        CHECK_EQ(t.count, 0);
+        CHECK_EQ(t.undecided, 0);
+        allocations_left = -1;
+        CHECK_OK(tkv_tombstones_add(&t, 1, 1, record, sizeof record, &err));
+        CHECK_EQ(t.count, 1);
+        tkv_tombstones_release(&t);
+    }
+}
+
+/* ---- The worker ------------------------------------------------------------------------- */
+
+struct work {
+    struct tkv_worker worker;
+    sem_t begun, go_on;
+    uint32_t pauses[8]; /* what each step returns */
+    bool woken[8];
+    unsigned steps;
+    bool blocks_signals;
+};
+
+static uint32_t step(void *context, bool woken)
+{
+    struct work *w = context;
+    const unsigned number = w->steps;
+    sigset_t mask;
+
+    CHECK(number < 8);
+    w->woken[number] = woken;
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+    w->blocks_signals = sigismember(&mask, SIGTERM) == 1;
+    w->steps++;
+    CHECK_EQ(sem_post(&w->begun), 0);
+    while (sem_wait(&w->go_on) != 0)
+        CHECK_EQ(errno, EINTR);
+    return w->pauses[number];
+}
+
+static void start(struct work *w)
+{
+    CHECK_EQ(sem_init(&w->begun, 0, 0), 0);
+    CHECK_EQ(sem_init(&w->go_on, 0, 0), 0);
+    CHECK_EQ(tkv_worker_start(&w->worker, step, w), 0);
+    CHECK(w->worker.started);
+}
+
+static void wait_for_step(struct work *w)
+{
+    while (sem_wait(&w->begun) != 0)
+        CHECK_EQ(errno, EINTR);
+}
+
+static void finish_step(struct work *w)
+{
+    CHECK_EQ(sem_post(&w->go_on), 0);
+}
+
+TEST(a_worker_works_when_woken_and_comes_back_when_it_said_so)
+{
+    static struct work w;
+    sigset_t mask;
+
+    w = (struct work){
+        .pauses = {TKV_WORKER_FOREVER, 0, 0, 1, 1200, TKV_WORKER_FOREVER}
+    };
+    start(&w);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+    CHECK_EQ(sigismember(&mask, SIGTERM), 0); /* ours are as they were */
+    tkv_worker_wake(&w.worker);
+    wait_for_step(&w); /* 0: the first is a wake */
+    finish_step(&w);
+    tkv_worker_wake(&w.worker);
+    wait_for_step(&w); /* 1: so is the next, and it comes back at once */
+    finish_step(&w);
+    wait_for_step(&w);          /* 2 */
+    tkv_worker_wake(&w.worker); /* during a step: not lost */
+    finish_step(&w);
+    wait_for_step(&w); /* 3: then after a millisecond */
+    finish_step(&w);
+    wait_for_step(&w); /* 4: then after more than a second */
+    finish_step(&w);
+    wait_for_step(&w); /* 5: then never */
+    finish_step(&w);
+    tkv_worker_stop(&w.worker);
+    CHECK_EQ(w.steps, 6);
+    CHECK(w.woken[0] && w.woken[1] && !w.woken[2] && w.woken[3]);
+    CHECK(!w.woken[4] && !w.woken[5]);
+    CHECK(w.blocks_signals);
+    CHECK(!w.worker.started);
+    tkv_worker_wake(&w.worker); /* harmless from now on */
+    tkv_worker_stop(&w.worker);
+}
+
+static void *stop(void *argument)
+{
+    tkv_worker_stop(argument);
+    return NULL;
+}
+
+TEST(stopping_waits_for_the_step_that_is_under_way_and_begins_no_other)
+{
+    static struct work w;
+    pthread_t stopper;
+    bool stopping = false;
+
+    w = (struct work){.pauses = {0}};
+    start(&w);
+    tkv_worker_wake(&w.worker);
+    wait_for_step(&w);
+    CHECK_EQ(__real_pthread_create(&stopper, NULL, stop, &w.worker), 0);
+    while (!stopping) {
+        tkv_mutex_lock(&w.worker.lock);
+        stopping = w.worker.stopping;
+        tkv_mutex_unlock(&w.worker.lock);
+    }
+    CHECK(w.worker.started);
+    finish_step(&w);
+    CHECK_EQ(pthread_join(stopper, NULL), 0);
+    CHECK_EQ(w.steps, 1);
+}
+
+TEST(a_worker_that_sleeps_forever_stops_at_once)
+{
+    static struct work w;
+
+    w = (struct work){.steps = 0};
+    start(&w);
+    tkv_worker_stop(&w.worker);
+    CHECK_EQ(w.steps, 0);
+}
+
+TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
+{
+    static struct work w;
+
+    thread_errno = EAGAIN;
+    CHECK_EQ(tkv_worker_start(&w.worker, step, &w), EAGAIN);
+    thread_errno = 0;
+    CHECK(!w.worker.started);
+    tkv_worker_wake(&w.worker);
+    tkv_worker_stop(&w.worker);
+    CHECK_EQ(w.steps, 0);
+}

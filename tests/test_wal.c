@@ -1,0 +1,742 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log as a writer sees it: what a commit promises in each mode, who leads and who follows,
+ * and what every failure leaves behind.
+ *
+ * Method: a log on the simulated disk with an owner that only takes notes. What was written is
+ * read back group by group. Where threads matter, the leader is held in prepare() until the
+ * others have joined.
+ */
+#include "bytes.h"
+#include "error.h"
+#include "record.h"
+#include "simdisk.h"
+#include "test.h"
+#include "wal.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+TEST_MAIN
+
+#define START    TKV_WAL_RING_START
+#define BLOCK    TKV_BLOCK_SIZE
+#define POSITION (100 * (uint64_t)BLOCK)
+#define BLOCKS   16u
+
+static struct tkv_error err;
+
+/* ---- A log and its owner ---------------------------------------------------------------- */
+
+struct owner {
+    struct tkv_wal wal;
+    struct simdisk *disk;
+    int dir;
+
+    enum tkv_status refuse_prepare, refuse_room;
+    bool release_in_room, poison_in_room;
+    unsigned hold_until; /* writers waiting in the next group */
+    unsigned fail_group; /* this prepare() makes the write fail; 0: none */
+
+    atomic_uint prepared;
+    unsigned applied, rooms;
+    size_t prepared_size;
+    uint64_t room_extent;
+    struct tkv_wal_applied last;
+};
+
+static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret_err)
+{
+    struct owner *o = context;
+    unsigned waiting = 0;
+
+    o->prepared++;
+    o->prepared_size = size;
+    while (o->hold_until > 0 && waiting < o->hold_until) {
+        tkv_mutex_lock(&o->wal.lock);
+        waiting = o->wal.buffers[o->wal.filling].count + o->wal.waiting_to_join;
+        tkv_mutex_unlock(&o->wal.lock);
+        (void)usleep(100);
+    }
+    o->hold_until = 0;
+    if (o->prepared == o->fail_group) {
+        o->disk->fail_kinds = SIMDISK_WRITE;
+        o->disk->fail_count = 0;
+        o->disk->fail_errno = EIO;
+        o->disk->fail_at = 1;
+    }
+    return o->refuse_prepare != TKV_OK ? tkv_fail(ret_err, o->refuse_prepare, "refused")
+                                       : TKV_OK;
+}
+
+static void apply(void *context, const struct tkv_wal_applied *group)
+{
+    struct owner *o = context;
+
+    o->applied++;
+    o->last = *group;
+}
+
+static enum tkv_status make_room(void *context, uint64_t extent, struct tkv_error *ret_err)
+{
+    struct owner *o = context;
+
+    o->rooms++;
+    o->room_extent = extent;
+    if (o->release_in_room)
+        tkv_wal_release(&o->wal, &o->wal.ring.head);
+    if (o->poison_in_room)
+        tkv_wal_poison(&o->wal, TKV_IO);
+    return o->refuse_room != TKV_OK ? tkv_fail(ret_err, o->refuse_room, "no room") : TKV_OK;
+}
+
+static const uint8_t uuid[16] = "the uuid of it.";
+
+static struct tkv_wal_header header_with(uint64_t generation)
+{
+    static struct tkv_wal_header h;
+
+    memset(&h, 0, sizeof h);
+    memcpy(h.uuid, uuid, sizeof h.uuid);
+    h.checkpoint = (struct tkv_checkpoint){.generation = generation,
+                                           .salt = 77,
+                                           .position = POSITION,
+                                           .file_offset = START,
+                                           .seq_next = 1};
+    h.ring_end = START + BLOCKS * BLOCK;
+    return h;
+}
+
+static enum tkv_status open_log(struct owner *o, bool always, uint64_t size_max)
+{
+    struct tkv_wal_config config = {
+        .os = &o->disk->os,
+        .dir = o->dir,
+        .always = always,
+        .size_max = size_max,
+        .owner = {o, prepare, apply, make_room},
+        .salt = 77,
+        .seq_next = 10,
+        .position = POSITION,
+        .ring_end = START + BLOCKS * BLOCK,
+    };
+
+    memcpy(config.uuid, uuid, sizeof config.uuid);
+    return tkv_wal_open(&o->wal, &config, &err);
+}
+
+static void make_disk(struct owner *o)
+{
+    const struct tkv_wal_header header = header_with(1);
+
+    memset(o, 0, sizeof *o);
+    o->disk = simdisk_new(5);
+    o->dir = o->disk->os.open_dir(&o->disk->os, "", false);
+    CHECK(o->dir >= 0);
+    CHECK_OK(tkv_wal_create(&o->disk->os, o->dir, &header, &err));
+    CHECK_EQ(o->disk->os.sync_dir(&o->disk->os, o->dir), 0);
+}
+
+static void begin(struct owner *o, bool always)
+{
+    make_disk(o);
+    CHECK_OK(open_log(o, always, START + 2 * BLOCKS * BLOCK));
+}
+
+static void end(struct owner *o)
+{
+    tkv_wal_close(&o->wal);
+    CHECK_EQ(o->disk->os.close(&o->disk->os, o->dir), 0);
+    CHECK_EQ(simdisk_open_count(o->disk), 0);
+    simdisk_free(o->disk);
+}
+
+/* ---- Committing and reading back -------------------------------------------------------- */
+
+struct write {
+    struct tkv_wal_write w;
+    struct tkv_wal_item items[4];
+    uint8_t *bytes;
+};
+
+/* `count` records, each with a value of `size` bytes. */
+static void make_write(struct write *write, unsigned count, size_t size)
+{
+    uint8_t *value = calloc(1, size + 1);
+
+    memset(write, 0, sizeof *write);
+    write->bytes = malloc(count * (size + 64));
+    CHECK(value != NULL && write->bytes != NULL && count <= 4);
+    write->w.bytes = write->bytes;
+    write->w.items = write->items;
+    write->w.count = count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct tkv_record record = {.kind = TKV_RECORD_PUT,
+                                          .key = tkv_text("key"),
+                                          .value = tkv_bytes(value, size)};
+
+        write->items[i].offset = write->w.size;
+        write->items[i].body_sum = tkv_record_encode(&record, write->bytes + write->w.size);
+        write->w.size += tkv_record_size(&record);
+    }
+    free(value);
+}
+
+static enum tkv_status commit(struct owner *o, unsigned count, size_t size)
+{
+    struct write write;
+    enum tkv_status status;
+
+    make_write(&write, count, size);
+    status = tkv_wal_commit(&o->wal, &write.w, &err);
+    free(write.bytes);
+    return status;
+}
+
+/* The group at `offset` as it is on the disk, or as the file shows it. */
+static bool read_group(const struct simdisk *disk, uint64_t offset, struct tkv_group *ret)
+{
+    static uint8_t bytes[2 * BLOCKS * BLOCK];
+    const uint32_t seed = tkv_group_seed(uuid, offset);
+    uint32_t chain;
+
+    if (simdisk_file_read(disk, "wal.log", bytes, sizeof bytes, offset) < 64)
+        return false;
+    return tkv_group_decode_header(bytes, seed, ret) && ret->payload_size < sizeof bytes &&
+           tkv_group_check_payload(ret, bytes, bytes + TKV_GROUP_HEADER_SIZE, seed, &chain);
+}
+
+static bool is_on_disk(const struct owner *o, uint64_t offset)
+{
+    struct simdisk *after =
+        simdisk_survivor(o->disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+    struct tkv_group group;
+    const bool found = read_group(after, offset, &group);
+
+    simdisk_free(after);
+    return found;
+}
+
+static struct tkv_wal_state state_of(struct owner *o)
+{
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&o->wal, &state);
+    return state;
+}
+
+TEST(a_new_log_is_zeros_behind_two_headers_and_on_disk)
+{
+    static uint8_t bytes[START + BLOCKS * BLOCK];
+    const struct tkv_wal_header header = header_with(1);
+    uint8_t block[BLOCK];
+    struct simdisk *after;
+    struct owner o;
+
+    make_disk(&o);
+    after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+    CHECK_EQ(simdisk_file_size(after, "wal.log"), sizeof bytes);
+    CHECK_EQ(simdisk_file_read(after, "wal.log", bytes, sizeof bytes, 0), sizeof bytes);
+    tkv_wal_header_encode(&header, block);
+    CHECK(memcmp(bytes, block, BLOCK) == 0);
+    CHECK(memcmp(bytes + BLOCK, block, BLOCK) == 0);
+    CHECK(tkv_is_zero(bytes + START, sizeof bytes - START));
+    simdisk_free(after);
+    end(&o);
+}
+
+TEST(a_log_that_cannot_be_made_or_opened_leaves_nothing_open)
+{
+    const struct tkv_wal_header header = header_with(1);
+
+    for (int opening = 0; opening < 2; opening++) {
+        unsigned failures = 0;
+
+        for (uint64_t at = 1; at < 20; at++) {
+            enum tkv_status status;
+            struct owner o;
+
+            make_disk(&o);
+            o.disk->fail_kinds = SIMDISK_OPEN | SIMDISK_WRITE | SIMDISK_SYNC;
+            o.disk->fail_count = 0;
+            o.disk->fail_errno = EIO;
+            o.disk->fail_at = at;
+            status = opening ? open_log(&o, true, START + BLOCKS * BLOCK)
+                             : tkv_wal_create(&o.disk->os, o.dir, &header, &err);
+            CHECK_EQ(status != TKV_OK, o.disk->faults > 0);
+            if (status != TKV_OK) {
+                CHECK_STR(err.file, "wal.log");
+                CHECK_EQ(err.os_errno, EIO);
+                failures++;
+            }
+            o.disk->fail_at = 0;
+            end(&o);
+        }
+        CHECK_EQ(failures, opening ? 2 : 5); /* open twice; open, zeros, 2 headers, sync */
+    }
+}
+
+/* ---- Mode ALWAYS ------------------------------------------------------------------------ */
+
+TEST(a_durable_commit_is_one_write_of_whole_blocks_and_on_disk)
+{
+    struct tkv_group group;
+    struct tkv_wal_state s;
+    struct owner o;
+
+    begin(&o, true);
+    simdisk_trace(o.disk);
+    CHECK_OK(commit(&o, 2, 100));
+    CHECK_STR(o.disk->trace, "write-sync wal.log 8192 4096\n");
+    CHECK(is_on_disk(&o, START));
+    CHECK(read_group(o.disk, START, &group));
+    CHECK_EQ(group.salt, 77);
+    CHECK_EQ(group.position, POSITION);
+    CHECK_EQ(group.durable, POSITION);
+    CHECK_EQ(group.seq, 10);
+    CHECK_EQ(group.count, 2);
+    CHECK_EQ(group.chain, 0);
+    CHECK(group.ends_at_block);
+    CHECK_EQ(o.prepared_size, 254);
+    CHECK_EQ(o.last.payload_size, 254);
+    CHECK_EQ(o.last.seq_first, 10);
+    CHECK_EQ(o.last.seq_next, 12);
+    CHECK_EQ(o.last.end.position, POSITION + BLOCK);
+    CHECK_EQ(o.last.chain, o.wal.chain);
+
+    CHECK_OK(commit(&o, 1, 5000));
+    CHECK(read_group(o.disk, START + BLOCK, &group));
+    CHECK_EQ(group.position, POSITION + BLOCK);
+    CHECK_EQ(group.durable, POSITION + BLOCK);
+    CHECK_EQ(group.seq, 12);
+    CHECK(group.chain != 0);
+    s = state_of(&o);
+    CHECK_EQ(s.used, 3 * BLOCK);
+    CHECK_EQ(s.capacity, BLOCKS * BLOCK);
+    CHECK_EQ(s.end, START + BLOCKS * BLOCK);
+    CHECK_EQ(s.head_position, POSITION + 3 * BLOCK);
+    CHECK_EQ(s.durable, POSITION + 3 * BLOCK);
+    CHECK_EQ(s.seq_next, 13);
+    CHECK_EQ(s.poisoned, TKV_OK);
+    CHECK_EQ(s.counters.groups, 2);
+    CHECK_EQ(s.counters.records, 3);
+    CHECK_EQ(s.counters.records_max, 2);
+    CHECK_EQ(s.counters.syncs, 2);
+    CHECK_EQ(s.counters.bytes_written, 3 * BLOCK);
+    CHECK_EQ(o.applied, 2);
+    end(&o);
+}
+
+TEST(a_failed_write_poisons_the_log_and_nothing_is_applied)
+{
+    struct owner o;
+
+    begin(&o, true);
+    o.fail_group = 1;
+    CHECK_EQ(commit(&o, 1, 100), TKV_IO);
+    CHECK_EQ(err.status, TKV_IO);
+    CHECK_EQ(err.os_errno, EIO);
+    CHECK_EQ(o.applied, 0);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
+    CHECK_EQ(state_of(&o).poisoned, TKV_IO);
+    CHECK_EQ(state_of(&o).head_position, POSITION);
+    CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
+    CHECK_EQ(tkv_wal_sync(&o.wal, &err), TKV_POISONED);
+    CHECK_EQ(o.prepared, 1);
+    tkv_wal_poison(&o.wal, TKV_NO_SPACE); /* the first one counts */
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
+    end(&o);
+}
+
+TEST(an_owner_that_cannot_prepare_refuses_the_group_and_nothing_is_logged)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner o;
+
+        begin(&o, always);
+        o.refuse_prepare = TKV_NO_MEMORY;
+        simdisk_trace(o.disk);
+        CHECK_EQ(commit(&o, 1, 100), TKV_NO_MEMORY);
+        CHECK_STR(o.disk->trace, "");
+        CHECK_EQ(o.applied, 0);
+        CHECK_EQ(state_of(&o).used, 0);
+        o.refuse_prepare = TKV_OK;
+        CHECK_OK(commit(&o, 1, 100));
+        CHECK_EQ(o.applied, 1);
+        CHECK_EQ(o.last.payload_size, 127);
+        end(&o);
+    }
+}
+
+TEST(a_full_ring_asks_its_owner_for_room)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner o;
+        unsigned count = 0;
+
+        begin(&o, always);
+        o.refuse_room = TKV_NO_SPACE;
+        while (commit(&o, 1, 8000) == TKV_OK)
+            count++;
+        CHECK_EQ(err.status, TKV_NO_SPACE);
+        CHECK_EQ(count, always ? BLOCKS / 2 : BLOCKS * BLOCK / 8088);
+        CHECK_EQ(o.rooms, 1);
+        CHECK_EQ(o.room_extent, always ? 2 * BLOCK : 8088);
+        CHECK(!tkv_wal_has_room(&o.wal, always ? BLOCK : 8088));
+        CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
+        o.refuse_room = TKV_OK;
+        o.release_in_room = true;
+        CHECK_OK(commit(&o, 1, 8000));
+        CHECK_EQ(o.rooms, 2);
+        CHECK_EQ(o.last.end.lap, 1);
+        CHECK(tkv_wal_has_room(&o.wal, BLOCK));
+        end(&o);
+    }
+}
+
+TEST(poison_that_comes_while_room_is_made_is_noticed)
+{
+    struct owner o;
+
+    begin(&o, true);
+    while (o.rooms == 0) {
+        o.poison_in_room = o.wal.ring.head.file_offset == o.wal.ring.end;
+        if (commit(&o, 1, 8000) != TKV_OK)
+            break;
+    }
+    CHECK_EQ(err.status, TKV_POISONED);
+    CHECK_EQ(o.rooms, 1);
+    end(&o);
+}
+
+TEST(sequence_numbers_end_before_they_wrap)
+{
+    struct owner o;
+
+    begin(&o, true);
+    o.wal.seq_next = INT64_MAX - 2;
+    CHECK_EQ(commit(&o, 3, 10), TKV_TOO_BIG);
+    CHECK_OK(commit(&o, 2, 10));
+    CHECK_EQ(commit(&o, 1, 10), TKV_TOO_BIG);
+    CHECK_EQ(state_of(&o).seq_next, INT64_MAX);
+    end(&o);
+}
+
+TEST(without_direct_io_a_write_is_followed_by_a_sync)
+{
+    struct owner o;
+
+    make_disk(&o);
+    o.disk->no_direct_sync = true;
+    CHECK_OK(open_log(&o, true, START + BLOCKS * BLOCK));
+    simdisk_trace(o.disk);
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK_STR(o.disk->trace, "write wal.log 8192 4096\nsync wal.log\n");
+    o.disk->fail_kinds = SIMDISK_SYNC;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = EIO;
+    o.disk->fail_at = 1;
+    CHECK_EQ(commit(&o, 1, 100), TKV_IO);
+    CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
+    end(&o);
+}
+
+/* ---- Leaders and followers -------------------------------------------------------------- */
+
+struct writer {
+    struct owner *owner;
+    pthread_t thread;
+    enum tkv_status status;
+};
+
+static void *write_one(void *argument)
+{
+    struct writer *w = argument;
+    struct tkv_error own;
+    struct write write;
+
+    make_write(&write, 1, 1000);
+    w->status = tkv_wal_commit(&w->owner->wal, &write.w, &own);
+    if (w->status != TKV_OK)
+        CHECK(own.status == w->status && own.message[0] != 0);
+    free(write.bytes);
+    return NULL;
+}
+
+/* The first leads and is held until the others wait. */
+static void write_together(struct owner *o, struct writer *writers, unsigned count)
+{
+    o->hold_until = count - 1;
+    for (unsigned i = 0; i < count; i++) {
+        const unsigned prepared = o->prepared;
+
+        writers[i].owner = o;
+        CHECK_EQ(pthread_create(&writers[i].thread, NULL, write_one, &writers[i]), 0);
+        while (i == 0 && o->prepared == prepared)
+            (void)usleep(100);
+    }
+    for (unsigned i = 0; i < count; i++)
+        CHECK_EQ(pthread_join(writers[i].thread, NULL), 0);
+}
+
+TEST(writers_who_wait_share_the_next_group)
+{
+    struct writer writers[6];
+    struct owner o;
+
+    begin(&o, true);
+    write_together(&o, writers, 6);
+    for (unsigned i = 0; i < 6; i++)
+        CHECK_EQ(writers[i].status, TKV_OK);
+    CHECK_EQ(o.applied, 2);
+    CHECK_EQ(state_of(&o).counters.records_max, 5);
+    CHECK_EQ(state_of(&o).counters.records, 6);
+    CHECK_EQ(state_of(&o).seq_next, 16);
+    CHECK(!o.wal.leader_active);
+    CHECK_OK(commit(&o, 1, 10));
+    end(&o);
+}
+
+TEST(writers_who_do_not_fit_together_are_served_group_by_group)
+{
+    struct writer writers[14];
+    struct owner o;
+
+    begin(&o, true);
+    o.wal.group_size_max = 2100; /* two of them */
+    o.release_in_room = true;
+    write_together(&o, writers, 14);
+    for (unsigned i = 0; i < 14; i++)
+        CHECK_EQ(writers[i].status, TKV_OK);
+    CHECK_EQ(state_of(&o).counters.records, 14);
+    CHECK_EQ(state_of(&o).counters.records_max, 2);
+    CHECK(!o.wal.leader_active);
+    CHECK_EQ(o.wal.waiting_to_join, 0);
+    end(&o);
+}
+
+TEST(when_a_group_fails_every_writer_in_it_is_told)
+{
+    struct writer writers[6];
+    struct owner o;
+
+    begin(&o, true);
+    o.fail_group = 2;
+    write_together(&o, writers, 6);
+    CHECK_EQ(writers[0].status, TKV_OK);
+    for (unsigned i = 1; i < 6; i++)
+        CHECK_EQ(writers[i].status, TKV_IO);
+    CHECK_EQ(o.applied, 1);
+    CHECK_EQ(commit(&o, 1, 10), TKV_POISONED);
+    end(&o);
+}
+
+/* ---- The relaxed modes ------------------------------------------------------------------ */
+
+TEST(a_relaxed_commit_is_in_the_log_at_once_and_on_disk_after_a_sync)
+{
+    struct tkv_group group;
+    struct owner o;
+
+    begin(&o, false);
+    CHECK(o.wal.map != NULL);
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK_EQ(o.applied, 2);
+    CHECK(read_group(o.disk, START, &group));
+    CHECK(!group.ends_at_block);
+    CHECK(read_group(o.disk, START + 184, &group));
+    CHECK_EQ(group.durable, POSITION);
+    CHECK(!is_on_disk(&o, START));
+    CHECK_EQ(state_of(&o).durable, POSITION);
+    simdisk_trace(o.disk);
+    CHECK_OK(tkv_wal_sync(&o.wal, &err));
+    CHECK_OK(tkv_wal_sync(&o.wal, &err)); /* there is nothing to do */
+    CHECK_STR(o.disk->trace, "sync wal.log\n");
+    CHECK(is_on_disk(&o, START) && is_on_disk(&o, START + 184));
+    CHECK_EQ(state_of(&o).durable, POSITION + 368);
+    CHECK_EQ(state_of(&o).counters.syncs, 1);
+    end(&o);
+}
+
+TEST(after_a_sync_the_next_group_leaves_the_block_alone_and_says_what_is_durable)
+{
+    struct tkv_group group;
+    struct owner o;
+
+    begin(&o, false);
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK_OK(tkv_wal_sync(&o.wal, &err));
+    CHECK(tkv_wal_has_room(&o.wal, (BLOCKS - 1) * BLOCK));
+    CHECK(!tkv_wal_has_room(&o.wal, (BLOCKS - 1) * BLOCK + 8)); /* it begins at a block */
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK(read_group(o.disk, START + BLOCK, &group));
+    CHECK_EQ(group.position, POSITION + BLOCK);
+    CHECK_EQ(group.durable, POSITION + 184);
+    CHECK_OK(commit(&o, 1, 100)); /* and then they share blocks again */
+    CHECK(read_group(o.disk, START + BLOCK + 184, &group));
+    end(&o);
+}
+
+TEST(a_failed_sync_poisons_the_log)
+{
+    struct owner o;
+
+    begin(&o, false);
+    CHECK_OK(commit(&o, 1, 100));
+    o.disk->fail_kinds = SIMDISK_SYNC;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = ENOSPC; /* whatever it says, nobody knows what is on disk */
+    o.disk->fail_at = 1;
+    CHECK_EQ(tkv_wal_sync(&o.wal, &err), TKV_IO);
+    CHECK_EQ(state_of(&o).durable, POSITION);
+    CHECK_EQ(tkv_wal_sync(&o.wal, &err), TKV_POISONED);
+    CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
+    CHECK_EQ(o.applied, 1);
+    end(&o);
+}
+
+TEST(without_a_mapping_a_failed_write_is_as_if_it_had_not_been)
+{
+    struct tkv_group group;
+    struct owner o;
+
+    make_disk(&o);
+    o.disk->fail_kinds = SIMDISK_MAP;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = ENOMEM;
+    o.disk->fail_at = 1;
+    CHECK_OK(open_log(&o, false, START + BLOCKS * BLOCK));
+    CHECK(o.wal.map == NULL);
+    o.disk->fail_kinds = SIMDISK_WRITE;
+    o.disk->fail_count = 0;
+    CHECK_EQ(commit(&o, 1, 100), TKV_NO_MEMORY); /* as the errno says */
+    CHECK_EQ(o.applied, 0);
+    CHECK_EQ(state_of(&o).head_position, POSITION);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK(read_group(o.disk, START, &group));
+    CHECK_EQ(group.seq, 11);
+    CHECK_EQ(o.applied, 1);
+    end(&o);
+}
+
+/* ---- Headers, growth, release ----------------------------------------------------------- */
+
+TEST(a_header_goes_to_the_block_of_its_generation_with_what_the_log_knows)
+{
+    for (uint64_t generation = 4; generation < 6; generation++) {
+        struct tkv_wal_header header = header_with(generation), back;
+        uint8_t block[BLOCK];
+        struct simdisk *after;
+        struct owner o;
+
+        begin(&o, true);
+        CHECK_OK(commit(&o, 1, 100));
+        CHECK_OK(tkv_wal_write_header(&o.wal, &header, &err));
+        CHECK_EQ(header.durable_mark, POSITION + BLOCK);
+        CHECK_EQ(header.ring_end, START + BLOCKS * BLOCK);
+        after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+        for (uint64_t i = 0; i < 2; i++) {
+            CHECK(simdisk_file_read(after, "wal.log", block, BLOCK, i * BLOCK) == BLOCK);
+            CHECK_OK(tkv_wal_header_decode(block, i * BLOCK, &back, &err));
+            CHECK_EQ(back.checkpoint.generation, generation % 2 == i ? generation : 1);
+        }
+        simdisk_free(after);
+        CHECK_EQ(state_of(&o).counters.syncs, 2);
+        CHECK_EQ(state_of(&o).counters.bytes_written, 2 * BLOCK);
+        end(&o);
+    }
+}
+
+TEST(a_header_that_cannot_be_written_poisons_the_log)
+{
+    struct tkv_wal_header header = header_with(2);
+    struct owner o;
+
+    begin(&o, true);
+    o.disk->fail_kinds = SIMDISK_WRITE;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = ENOSPC;
+    o.disk->fail_at = 1;
+    CHECK_EQ(tkv_wal_write_header(&o.wal, &header, &err), TKV_IO);
+    CHECK(err.message[0] != 0);
+    CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
+    end(&o);
+}
+
+TEST(what_a_checkpoint_released_counts_as_durable)
+{
+    struct owner o;
+    struct tkv_ring_place first;
+
+    begin(&o, false);
+    CHECK_OK(commit(&o, 1, 100));
+    first = o.wal.ring.head;
+    CHECK_OK(commit(&o, 1, 100));
+    tkv_wal_release(&o.wal, &first);
+    CHECK_EQ(state_of(&o).durable, POSITION + 184);
+    CHECK_EQ(state_of(&o).used, 184);
+    CHECK_OK(tkv_wal_sync(&o.wal, &err));
+    tkv_wal_release(&o.wal, &first); /* what is known is not forgotten */
+    CHECK_EQ(state_of(&o).durable, POSITION + 368);
+    end(&o);
+}
+
+TEST(a_log_grows_by_zeros_that_are_on_disk)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+    static uint8_t bytes[START + 2 * BLOCKS * BLOCK];
+    struct simdisk *after;
+    struct owner o;
+
+    begin(&o, true);
+    CHECK_OK(tkv_wal_grow(&o.wal, before + BLOCK + 1, &err));
+    CHECK_EQ(state_of(&o).end, before + 2 * BLOCK);
+    CHECK_EQ(state_of(&o).counters.syncs, 1);
+    after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+    CHECK_EQ(simdisk_file_read(after, "wal.log", bytes, sizeof bytes, 0),
+             before + 2 * BLOCK);
+    CHECK(tkv_is_zero(bytes + START, before + 2 * BLOCK - START));
+    simdisk_free(after);
+    CHECK_OK(tkv_wal_grow(&o.wal, START + 2 * BLOCKS * BLOCK, &err)); /* to its cap */
+    end(&o);
+}
+
+TEST(a_log_that_cannot_grow_stays_as_it_is)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+    struct owner o;
+
+    begin(&o, true);
+    o.disk->io_size_max = 5000; /* a part is written before it fails */
+    o.disk->fail_kinds = SIMDISK_WRITE;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = ENOSPC;
+    o.disk->fail_at = 2;
+    CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), TKV_NO_SPACE);
+    CHECK_EQ(state_of(&o).end, before);
+    CHECK_EQ(simdisk_file_size(o.disk, "wal.log"), before);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
+    o.disk->fail_kinds = SIMDISK_SYNC;
+    o.disk->fail_count = 0;
+    o.disk->fail_at = 1;
+    CHECK(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err) != TKV_OK);
+    CHECK_EQ(state_of(&o).end, before);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
+    end(&o);
+}
+
+TEST(an_abandoned_log_closes_what_it_has_open)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner o;
+
+        begin(&o, always);
+        CHECK_OK(commit(&o, 1, 100));
+        tkv_wal_abandon(&o.wal);
+        tkv_wal_abandon(&o.wal);
+        end(&o);
+    }
+}

@@ -31,6 +31,8 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
         return tkv_fail(err, TKV_NO_SPACE, "no space to let %s grow by %llu bytes",
                         TKV_WAL_NAME, (unsigned long long)(end - state.end));
     status = tkv_wal_grow(&store->wal, end, err);
+    if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* a sync failed, not just a write */
+        tkv_store_poison(store, status);
     (void)tkv_space_look(store, 0);
     return status;
 }
@@ -47,13 +49,8 @@ static void note_capacity(struct tkv_store *store)
  * improvement only; a full disk may refuse. */
 static void grow_if_busy(struct tkv_store *store, uint64_t previous_us)
 {
-    enum tkv_status status;
-
-    if (tkv_store_now_us(store) - previous_us < 1000 * 1000) {
-        status = grow_log(store, 0, NULL);
-        if (status == TKV_IO)
-            tkv_store_poison(store, status);
-    }
+    if (tkv_store_now_us(store) - previous_us < 1000 * 1000)
+        (void)grow_log(store, 0, NULL);
     note_capacity(store);
 }
 

@@ -176,8 +176,9 @@ enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *
         if (file != NULL && is_output(file) && !is_durable_as_it_is(file))
             status = settle_output(store, file, err);
     }
-    if (status == TKV_OK)
-        status = tkv_wal_sync(&store->wal, err);
+    if (status != TKV_OK)
+        return status; /* a failed sync has poisoned; anything else takes the output back */
+    status = tkv_wal_sync(&store->wal, err);
     if (status == TKV_IO)
         tkv_store_poison(store, status);
     return status;

@@ -332,6 +332,31 @@ TEST(a_lost_sync_is_an_io_error_whatever_the_errno_and_says_so_in_the_detail)
     }
 }
 
+TEST(a_compaction_without_a_descriptor_does_not_poison)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(10);
+    struct tkv_store *store;
+    struct tkv_stats stats;
+    struct tkv_error err;
+
+    options.auto_compact = false;
+    store = open_on(disk, &options);
+    put_numbered(store, 0, 40, 3000);
+    put_numbered(store, 3, 10, 3000); /* a file that is half dead */
+    CHECK_OK(tkv_checkpoint(store, &err));
+    fail(disk, SIMDISK_OPEN, EMFILE, true);
+    CHECK_EQ(tkv_compact(store, NULL, &err), TKV_IO);
+    disk->fail_at = 0;
+    CHECK_OK(tkv_stats(store, &stats, &err));
+    CHECK_EQ(stats.poisoned, TKV_OK);
+    put_numbered(store, 40, 41, 3000);
+    CHECK_OK(tkv_compact(store, NULL, &err));
+    check_numbered(store, 41);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}
+
 /* ---- Threads ------------------------------------------------------------------------- */
 
 struct writer {

@@ -330,7 +330,9 @@ static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
         .size_max = store->options.wal_size_max,
         .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_log_room_make},
         .seq_next = store->applied_seq_next,
-        .ring_end = r->log_size / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE,
+ /* Not what the file has beyond: the sync of a growth that nobody confirmed may have
+         * failed, and then no later sync makes those blocks durable. */
+        .ring_end = r->header.ring_end,
     };
     enum tkv_status status = tkv_create_salt(store, &config.salt, err);
 

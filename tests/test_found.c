@@ -357,6 +357,32 @@ TEST(a_compaction_without_a_descriptor_does_not_poison)
     simdisk_free(disk);
 }
 
+/* What a failed sync has dropped no later sync writes: nor the size that the log has grown to,
+ * which the next opening finds in the cache. */
+TEST(a_log_whose_growth_was_not_synced_is_not_taken_to_be_as_long_as_it_looks)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(11), *after;
+    struct tkv_store *store = open_on(disk, &options);
+    struct tkv_error err;
+
+    CHECK_OK(tkv_close(store, &err));
+    options.wal_size_max = 256 * 1024;
+    store = open_on(disk, &options);
+    put_numbered(store, 0, 4, 3000);
+    fail(disk, SIMDISK_SYNC, EIO, false);
+    CHECK_EQ(tkv_wal_grow(&store->wal, 128 * 1024, &err), TKV_IO);
+    (void)tkv_close(store, NULL);
+    store = open_on(disk, &options);
+    CHECK_OK(tkv_close(store, &err));
+    after = simdisk_survivor(disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+    simdisk_free(disk);
+    store = open_on(after, &options);
+    check_numbered(store, 4);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(after);
+}
+
 /* ---- Threads ------------------------------------------------------------------------- */
 
 struct writer {

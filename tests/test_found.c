@@ -383,6 +383,31 @@ TEST(a_log_whose_growth_was_not_synced_is_not_taken_to_be_as_long_as_it_looks)
     simdisk_free(after);
 }
 
+/* The simulated disk watches over the second sync. */
+TEST(a_manifest_is_never_written_into_a_file_whose_sync_failed)
+{
+    const struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(12);
+    struct tkv_store *store = open_on(disk, &options);
+    struct tkv_error err;
+
+    put_numbered(store, 0, 4, 3000);
+    fail(disk, SIMDISK_SYNC | SIMDISK_UNLINK, EIO, true);
+    disk->fail_at = 1;
+    tkv_mutex_lock(&store->upkeep);
+    CHECK_EQ(tkv_checkpoint_manifest(store, &err), TKV_IO);
+    disk->fail_kinds = SIMDISK_UNLINK; /* which cannot be removed ... */
+    CHECK_EQ(tkv_checkpoint_manifest(store, &err), TKV_IO);
+    disk->fail_at = 0; /* ... until it can */
+    CHECK_OK(tkv_checkpoint_manifest(store, &err));
+    tkv_mutex_unlock(&store->upkeep);
+    CHECK_OK(tkv_close(store, &err));
+    store = open_on(disk, &options);
+    check_numbered(store, 4);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}
+
 /* ---- Threads ------------------------------------------------------------------------- */
 
 struct writer {

@@ -62,6 +62,8 @@ static int disk_open(struct tkv_os *os, int dir, const char *name, unsigned flag
         return -EMFILE;
     if (fd < 0 && (flags & TKV_OS_CREATE) == 0)
         return -ENOENT;
+    if (fd >= 0 && (flags & TKV_OS_EXCLUSIVE) != 0)
+        return -EEXIST;
     if (fd < 0) {
         fd = find(d, "");
         snprintf(d->files[fd].name, sizeof d->files[fd].name, "%s", name);
@@ -537,7 +539,7 @@ TEST(writing_syncs_the_contents_before_the_rename_and_the_directory_after)
                        "sync-dir\n");
 }
 
-TEST(a_longer_leftover_of_a_crash_is_overwritten)
+TEST(a_leftover_of_a_crash_is_replaced_by_a_new_file)
 {
     struct disk d = empty_disk();
     const struct tkv_manifest m = make(0);
@@ -548,6 +550,7 @@ TEST(a_longer_leftover_of_a_crash_is_overwritten)
     snprintf(d.files[0].name, sizeof d.files[0].name, "MANIFEST.tmp");
     d.files[0].size = 1000;
     CHECK_OK(tkv_manifest_write(&d.os, 7, &m, &unknown, &err));
+    CHECK(strncmp(d.trace, "unlink MANIFEST.tmp\ncreate MANIFEST.tmp\n", 40) == 0);
     CHECK_OK(tkv_manifest_read(&d.os, 7, &back, &err));
     check_same(&back, &m);
     tkv_manifest_release(&back);

@@ -250,25 +250,34 @@ static enum tkv_status add_to_batch(struct tkv_batch *batch, const struct oracle
     return tkv_batch_put(batch, key, tkv_bytes(value, item->size), err);
 }
 
+/* All items are noted, also when there is no memory for the batch. */
+static enum tkv_status make_batch(struct oracle *oracle, const struct oracle_item *items,
+                                  size_t count, struct tkv_batch **ret_batch,
+                                  struct tkv_error *err)
+{
+    enum tkv_status status = tkv_batch_new(ret_batch, err);
+
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *value = add_item(oracle, items[i]);
+
+        if (status == TKV_OK)
+            status = add_to_batch(*ret_batch, &items[i], value, err);
+        free(value);
+    }
+    return status;
+}
+
 enum tkv_status oracle_batch(struct oracle *oracle, struct tkv_store *store,
                              const struct oracle_item *items, size_t count,
                              const uint64_t *now_us, struct tkv_error *err)
 {
     const uint64_t began_us = *now_us;
-    struct tkv_batch *batch;
-    enum tkv_status status;
+    struct tkv_batch *batch = NULL;
+    enum tkv_status status = make_batch(oracle, items, count, &batch, err);
 
-    if (tkv_batch_new(&batch, err) != TKV_OK)
-        abort();
-    for (size_t i = 0; i < count; i++) {
-        uint8_t *value = add_item(oracle, items[i]);
-
-        if (add_to_batch(batch, &items[i], value, err) != TKV_OK)
-            abort();
-        free(value);
-    }
     issue(oracle, count);
-    status = tkv_write(store, batch, err);
+    if (status == TKV_OK)
+        status = tkv_write(store, batch, err);
     tkv_batch_free(batch);
     return note(oracle, status, began_us, *now_us);
 }

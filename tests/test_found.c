@@ -146,8 +146,8 @@ static void put_spread(struct tkv_store *store, unsigned first, unsigned end, si
 
     for (unsigned i = first; i < end; i++) {
         snprintf(key, sizeof key, "%u", i);
-        CHECK_OK(
-            tkv_put(store, tkv_text(key), tkv_bytes(value, size + i * 7919 % spread), &err));
+        CHECK_OK(tkv_put(store, tkv_text(key), tkv_bytes(value, size + i * 7919 % spread),
+                         &err));
     }
 }
 

@@ -190,7 +190,8 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
     tkv_mutex_lock(&wal->lock);
     if (result < 0) {
         tkv_wal_poison_locked(wal, TKV_IO);
-        return tkv_fail_lost(err, result, TKV_WAL_NAME, "write a group at offset %llu of %s",
+        return tkv_fail_lost(err, result, TKV_WAL_NAME,
+                             "write a group at offset %llu of %s",
                              (unsigned long long)place.file_offset, TKV_WAL_NAME);
     }
     count_group(wal, b, &place, extent, chain);

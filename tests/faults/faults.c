@@ -35,7 +35,7 @@ struct settings {
 struct job {
     const struct scenario *scenario;
     bool is_compound;
-    uint64_t faults, violations, micros;
+    uint64_t faults, violations;
 };
 
 /* Shared by all processes. */
@@ -90,8 +90,11 @@ static void do_job(const struct settings *settings, struct job *job)
     else
         sweep_faults(&sweep);
     job->faults = sweep.faults;
-    job->violations = sweep.violations;
-    job->micros = now_us() - began_us;
+    job->violations += sweep.violations;
+    printf("%-28s %-8s %8" PRIu64 " faults %4" PRIu64 " violations %7.1f s\n",
+           job->scenario->name, job->is_compound ? "compound" : "", job->faults,
+           job->violations, (double)(now_us() - began_us) / 1e6);
+    fflush(stdout);
 }
 
 static void work(const struct settings *settings)
@@ -175,14 +178,15 @@ static void add_jobs(const struct settings *settings)
     for (size_t i = 0; i < scenario_count(); i++) {
         const struct scenario *s = scenario_at(i);
 
-        if (s->may_compound && settings->scenario == NULL)
+        if ((s->flags & SCENARIO_MAY_COMPOUND) != 0 && settings->scenario == NULL)
             add_job(s, true);
     }
     for (size_t i = 0; i < scenario_count(); i++) {
         const struct scenario *s = scenario_at(i);
 
-        if (settings->scenario != NULL ? strcmp(s->name, settings->scenario) == 0
-                                       : !settings->is_quick || s->is_quick)
+        if (settings->scenario != NULL
+                ? strcmp(s->name, settings->scenario) == 0
+                : !settings->is_quick || (s->flags & SCENARIO_IS_QUICK) != 0)
             add_job(s, settings->crash != NULL);
     }
 }
@@ -194,9 +198,6 @@ static uint64_t report(uint64_t began_us)
     for (size_t i = 0; i < board->job_count; i++) {
         const struct job *job = &board->jobs[i];
 
-        printf("%-28s %-8s %8" PRIu64 " faults %4" PRIu64 " violations %7.1f s\n",
-               job->scenario->name, job->is_compound ? "compound" : "", job->faults,
-               job->violations, (double)job->micros / 1e6);
         faults += job->faults;
         violations += job->violations;
         failed += job->violations > 0;

@@ -15,8 +15,12 @@ struct scenario {
     /* May be NULL: an empty disk. A store that is left open has been killed. */
     void (*prepare)(struct run *run);
     void (*act)(struct run *run); /* arms */
-    bool is_quick;                /* of the short run */
-    bool may_compound;            /* crash it anywhere, and fault the recovery */
+    unsigned flags;
+};
+
+enum {
+    SCENARIO_IS_QUICK = 1,    /* of the short run */
+    SCENARIO_MAY_COMPOUND = 2 /* crash it anywhere, and fault the recovery */
 };
 
 extern const struct scenario scenarios_of_opening[], scenarios_of_writing[],

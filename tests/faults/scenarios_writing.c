@@ -109,7 +109,8 @@ static void act_batch_too_large(struct run *run)
     if (status != TKV_OK)
         return;
     for (unsigned key = 2; key < 5 && status == TKV_OK; key++)
-        status = tkv_batch_put(batch, oracle_key(key), tkv_bytes(value, sizeof value), &err);
+        status =
+            tkv_batch_put(batch, oracle_key(key), tkv_bytes(value, sizeof value), &err);
     run_judge(run, "batch put", status, TKV_OK, &err);
     if (status == TKV_OK)
         run_judge(run, "a huge batch", tkv_write(run->store, batch, &err), TKV_TOO_BIG,
@@ -144,8 +145,8 @@ static void act_batch_building(struct run *run)
         added += status == TKV_OK;
         if (tkv_batch_count(batch) != added ||
             (tkv_batch_bytes(batch) == bytes) != (status != TKV_OK))
-            run_violation(run, "%zu items in a batch that took %zu",
-                          tkv_batch_count(batch), added);
+            run_violation(run, "%zu items in a batch that took %zu", tkv_batch_count(batch),
+                          added);
     }
     tkv_batch_clear(batch);
     tkv_batch_free(batch);
@@ -239,58 +240,31 @@ static void act_mixed(struct run *run)
     run_close(run);
 }
 
+#define QUICK    SCENARIO_IS_QUICK
+#define COMPOUND SCENARIO_MAY_COMPOUND
+
 const struct scenario scenarios_of_writing[] = {
-    {.name = "put", .prepare = state_some, .act = act_put, .is_quick = true},
-    {.name = "put_without_direct_sync",
-     .prepare = state_no_direct_sync,
-     .act = act_put,
-     .is_quick = true},
-    {.name = "put_relaxed",
-     .set_options = options_relaxed,
-     .prepare = state_some,
-     .act = act_put},
-    {.name = "put_relaxed_unmapped",
-     .set_options = options_relaxed,
-     .prepare = state_some,
-     .act = act_put_unmapped},
-    {.name = "put_interval",
-     .set_options = options_interval,
-     .prepare = state_some,
-     .act = act_put_interval},
-    {.name = "overwrite", .prepare = state_some, .act = act_overwrite},
-    {.name = "delete", .prepare = state_some, .act = act_delete},
-    {.name = "batch", .prepare = state_some, .act = act_batch, .is_quick = true},
-    {.name = "batch_relaxed",
-     .set_options = options_relaxed,
-     .prepare = state_some,
-     .act = act_batch},
-    {.name = "batch_too_large", .prepare = state_some, .act = act_batch_too_large},
-    {.name = "batch_building", .prepare = state_some, .act = act_batch_building},
-    {.name = "large_put", .prepare = state_some, .act = act_large_put, .is_quick = true},
-    {.name = "large_put_relaxed",
-     .set_options = options_relaxed,
-     .prepare = state_some,
-     .act = act_large_put},
-    {.name = "large_overwrite", .prepare = state_large, .act = act_large_overwrite},
-    {.name = "large_delete", .prepare = state_large, .act = act_large_delete},
-    {.name = "large_compressed",
-     .set_options = options_compressed,
-     .prepare = state_compressible,
-     .act = act_large_compressed},
-    {.name = "compressed",
-     .set_options = options_compressed,
-     .prepare = state_compressible,
-     .act = act_compressed},
-    {.name = "expiring", .prepare = state_some, .act = act_expiring},
-    {.name = "mixed_always", .act = act_mixed, .may_compound = true},
-    {.name = "mixed_relaxed",
-     .set_options = options_relaxed,
-     .act = act_mixed,
-     .may_compound = true},
-    {.name = "mixed_interval",
-     .set_options = options_interval,
-     .act = act_mixed,
-     .may_compound = true},
+    {"put",                     NULL,               state_some,           act_put,              QUICK   },
+    {"put_without_direct_sync", NULL,               state_no_direct_sync, act_put,              QUICK   },
+    {"put_relaxed",             options_relaxed,    state_some,           act_put,              0       },
+    {"put_relaxed_unmapped",    options_relaxed,    state_some,           act_put_unmapped,     0       },
+    {"put_interval",            options_interval,   state_some,           act_put_interval,     0       },
+    {"overwrite",               NULL,               state_some,           act_overwrite,        0       },
+    {"delete",                  NULL,               state_some,           act_delete,           0       },
+    {"batch",                   NULL,               state_some,           act_batch,            QUICK   },
+    {"batch_relaxed",           options_relaxed,    state_some,           act_batch,            0       },
+    {"batch_too_large",         NULL,               state_some,           act_batch_too_large,  0       },
+    {"batch_building",          NULL,               state_some,           act_batch_building,   0       },
+    {"large_put",               NULL,               state_some,           act_large_put,        QUICK   },
+    {"large_put_relaxed",       options_relaxed,    state_some,           act_large_put,        0       },
+    {"large_overwrite",         NULL,               state_large,          act_large_overwrite,  0       },
+    {"large_delete",            NULL,               state_large,          act_large_delete,     0       },
+    {"large_compressed",        options_compressed, state_compressible,   act_large_compressed, 0       },
+    {"compressed",              options_compressed, state_compressible,   act_compressed,       0       },
+    {"expiring",                NULL,               state_some,           act_expiring,         0       },
+    {"mixed_always",            NULL,               NULL,                 act_mixed,            COMPOUND},
+    {"mixed_relaxed",           options_relaxed,    NULL,                 act_mixed,            COMPOUND},
+    {"mixed_interval",          options_interval,   NULL,                 act_mixed,            COMPOUND},
 };
 const size_t scenarios_of_writing_count =
     sizeof scenarios_of_writing / sizeof *scenarios_of_writing;

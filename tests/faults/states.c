@@ -116,9 +116,9 @@ void state_expiring(struct run *run)
 void state_killed(struct run *run)
 {
     const struct oracle_item batch[] = {
-        {.key = 1, .size = 50 },
+        {.key = 1, .size = 50       },
         {.key = 3, .is_delete = true},
-        {.key = 4, .size = 900},
+        {.key = 4, .size = 900      },
     };
 
     state_some(run);

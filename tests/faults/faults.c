@@ -5,7 +5,7 @@
  *     faults [--quick] [--scenario NAME] [--seed X] [--processes P] [--list]
  *            [--fault FAULT] [--crash CRASH]
  *
- * Scenarios are shared out to processes; each writes down what it is about to do, so that one
+ * Scenarios, and the crashes of some, are shared out to processes; each writes down what it is about to do, so that one
  * that the engine takes down with it is a violation like any other. What is done depends on
  * the seed alone, not on the number of processes.
  */
@@ -172,22 +172,27 @@ static void add_job(const struct scenario *scenario, bool is_compound)
         (struct job){.scenario = scenario, .is_compound = is_compound};
 }
 
-/* The long ones first. */
+static bool is_wanted(const struct settings *settings, const struct scenario *s)
+{
+    if (settings->scenario != NULL)
+        return strcmp(s->name, settings->scenario) == 0;
+    return !settings->is_quick || (s->flags & SCENARIO_IS_QUICK) != 0;
+}
+
 static void add_jobs(const struct settings *settings)
 {
-    for (size_t i = 0; i < scenario_count(); i++) {
-        const struct scenario *s = scenario_at(i);
-
-        if ((s->flags & SCENARIO_MAY_COMPOUND) != 0 && settings->scenario == NULL)
-            add_job(s, true);
+    for (size_t i = 0; i < scenario_count() && settings->crash == NULL; i++) {
+        if (is_wanted(settings, scenario_at(i)))
+            add_job(scenario_at(i), false);
     }
     for (size_t i = 0; i < scenario_count(); i++) {
         const struct scenario *s = scenario_at(i);
 
-        if (settings->scenario != NULL
-                ? strcmp(s->name, settings->scenario) == 0
-                : !settings->is_quick || (s->flags & SCENARIO_IS_QUICK) != 0)
-            add_job(s, settings->crash != NULL);
+        if ((s->flags & SCENARIO_MAY_COMPOUND) != 0 && settings->fault == NULL &&
+            (settings->scenario == NULL || strcmp(s->name, settings->scenario) == 0))
+            add_job(s, true);
+        else if (settings->crash != NULL && is_wanted(settings, s))
+            add_job(s, true);
     }
 }
 

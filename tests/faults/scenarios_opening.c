@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* scenarios_opening.c - a directory becomes a store, from every state that it may be in. */
+#include "file_name.h"
 #include "scenario.h"
 #include "store.h"
 
@@ -37,6 +38,23 @@ static void state_spoilt_hints(struct run *run)
     simdisk_list(run->disk, spoil_hint, run->disk);
 }
 
+static void plant(struct run *run, const char *name, const char *text)
+{
+    const int64_t size = (int64_t)strlen(text);
+
+    if (simdisk_file_write(run->disk, name, text, strlen(text), 0) != size)
+        run_violation(run, "the harness cannot make %s", name);
+}
+
+static void make_quarantine(struct run *run)
+{
+    struct tkv_os *os = &run->disk->os;
+    const int root = os->open_dir(os, "store", false);
+
+    (void)os->close(os, os->open_dir_at(os, root, TKV_QUARANTINE_NAME, true));
+    (void)os->close(os, root);
+}
+
 static void state_leftovers(struct run *run)
 {
     static const char *const names[] = {"0000000077.data", "0000000077.hint",
@@ -45,13 +63,13 @@ static void state_leftovers(struct run *run)
 
     state_killed(run);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        (void)simdisk_file_write(run->disk, names[i], "left over", 9, 0);
+        plant(run, names[i], "left over");
 }
 
 static void state_old_manifest_temporary(struct run *run)
 {
     state_killed(run);
-    (void)simdisk_file_write(run->disk, "MANIFEST.tmp", "half a manifest", 15, 0);
+    plant(run, TKV_MANIFEST_TEMPORARY_NAME, "half a manifest");
 }
 
 /* As many as are kept: another one makes room. */
@@ -59,19 +77,21 @@ static void state_full_quarantine(struct run *run)
 {
     char name[64];
 
+    make_quarantine(run);
     state_torn(run);
     for (unsigned i = 0; i < 16; i++) {
         snprintf(name, sizeof name, "quarantine/wal-%020u.torn", i);
-        (void)simdisk_file_write(run->disk, name, "torn", 4, 0);
+        plant(run, name, "torn");
         snprintf(name, sizeof name, "quarantine/wal-%020u.txt", i);
-        (void)simdisk_file_write(run->disk, name, "note", 4, 0);
+        plant(run, name, "note");
     }
 }
 
 static void state_quarantine(struct run *run)
 {
+    make_quarantine(run);
     state_torn(run);
-    (void)simdisk_file_write(run->disk, "quarantine/other", "x", 1, 0);
+    plant(run, "quarantine/other", "x");
 }
 
 /* ---- Ways to open ---------------------------------------------------------------- */

@@ -3,15 +3,23 @@
  * quarantine.c - evidence: what recovery cuts from the log goes to a directory of its own.
  *
  * Invariant: what is cut is durable there before the log is overwritten. When that fails,
- * opening fails, and nothing is cut.
+ * opening fails, and nothing is cut. The newest evidence is kept, the oldest makes room for
+ * it: after the new is durable, and as far as that can be done.
  *
  * Threads: only while a store is being opened.
  */
 #include "store.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-#define QUARANTINE_SIZE_MAX (64u * 1024 * 1024)
+#define QUARANTINE_SIZE_MAX  (64u * 1024 * 1024) /* of one tail, and of all but the newest */
+#define QUARANTINE_COUNT_MAX 16u                 /* tails */
+
+static void evidence_name(uint64_t position, const char *suffix, char out[64])
+{
+    snprintf(out, 64, "wal-%020llu.%s", (unsigned long long)position, suffix);
+}
 
 static enum tkv_status write_evidence(struct tkv_store *store, int dir, const char *name,
                                       const void *bytes, size_t size, struct tkv_error *err)
@@ -33,6 +41,83 @@ static enum tkv_status write_evidence(struct tkv_store *store, int dir, const ch
     return TKV_OK;
 }
 
+/* ---- Making room ------------------------------------------------------------------ */
+
+struct evidence {
+    uint64_t *positions;
+    size_t count, capacity;
+};
+
+/* A name that was not made here is left alone; a position that there is no memory for stays
+ * until the next time. */
+static void note_evidence(void *context, const char *name)
+{
+    struct evidence *e = context;
+    unsigned long long position;
+    char expected[64];
+
+    if (sscanf(name, "wal-%20llu.torn", &position) != 1)
+        return;
+    evidence_name(position, "torn", expected);
+    if (strcmp(name, expected) != 0)
+        return;
+    if (e->count == e->capacity) {
+        const size_t more = e->capacity * 2 + QUARANTINE_COUNT_MAX;
+        uint64_t *bigger = realloc(e->positions, more * sizeof *bigger);
+
+        if (bigger == NULL)
+            return;
+        e->positions = bigger;
+        e->capacity = more;
+    }
+    e->positions[e->count++] = position;
+}
+
+/* Log positions only grow, from one life of the store to the next. */
+static int by_age(const void *left, const void *right)
+{
+    const uint64_t *l = left, *r = right;
+
+    return *l > *r ? -1 : *l < *r;
+}
+
+static uint64_t size_of(struct tkv_os *os, int dir, const char *name)
+{
+    const int fd = os->open(os, dir, name, TKV_OS_READ);
+    uint64_t size = 0;
+
+    if (fd < 0)
+        return 0;
+    if (os->file_size(os, fd, &size) < 0)
+        size = 0;
+    (void)os->close(os, fd); /* it was not even read */
+    return size;
+}
+
+static void trim(struct tkv_os *os, int dir)
+{
+    struct evidence e = {NULL, 0, 0};
+    uint64_t bytes = 0;
+    char name[64];
+
+    if (os->list(os, dir, note_evidence, &e) < 0)
+        e.count = 0;
+    if (e.count > 0)
+        qsort(e.positions, e.count, sizeof *e.positions, by_age);
+    for (size_t i = 1; i < e.count; i++) { /* never the newest */
+        evidence_name(e.positions[i], "torn", name);
+        bytes += size_of(os, dir, name);
+        if (i < QUARANTINE_COUNT_MAX && bytes <= QUARANTINE_SIZE_MAX)
+            continue;
+        (void)os->unlink(os, dir, name);
+        evidence_name(e.positions[i], "txt", name);
+        (void)os->unlink(os, dir, name);
+    }
+    free(e.positions);
+}
+
+/* ---- A torn tail ------------------------------------------------------------------ */
+
 enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
                                     const struct tkv_replay *replay, const uint8_t *log,
                                     struct tkv_error *err)
@@ -48,7 +133,7 @@ enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
     dir = store->os->open_dir_at(store->os, store->dir, TKV_QUARANTINE_NAME, true);
     if (dir < 0)
         return tkv_fail_os(err, dir, TKV_QUARANTINE_NAME, "make %s", TKV_QUARANTINE_NAME);
-    snprintf(name, sizeof name, "wal-%020llu.torn", (unsigned long long)replay->position);
+    evidence_name(replay->position, "torn", name);
     status = write_evidence(store, dir, name, log + replay->cut_offset, size, err);
     if (status == TKV_OK) {
         const int length = snprintf(
@@ -58,8 +143,7 @@ enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
             TKV_WAL_NAME, (unsigned long long)replay->cut_offset,
             (unsigned long long)replay->cut_size, (unsigned long long)replay->position,
             size, replay->cut_reason);
-        snprintf(name, sizeof name, "wal-%020llu.txt",
-                 (unsigned long long)replay->position);
+        evidence_name(replay->position, "txt", name);
         status = write_evidence(store, dir, name, note, (size_t)length, err);
     }
     if (status == TKV_OK) {
@@ -70,6 +154,8 @@ enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
             status = tkv_fail_os(err, result, TKV_QUARANTINE_NAME, "sync %s",
                                  TKV_QUARANTINE_NAME);
     }
+    if (status == TKV_OK)
+        trim(store->os, dir);
     (void)store->os->close(store->os, dir);
     return status;
 }

@@ -234,7 +234,8 @@ struct tkv_open_report {
     uint64_t groups_replayed;  /* commit groups read from wal.log */
     uint64_t records_replayed; /* records in them */
     uint64_t bytes_replayed;
-    uint64_t bytes_cut;  /* of an unacknowledged tail, now in quarantine/; 0 for none */
+    uint64_t bytes_cut; /* of an unacknowledged tail, now in quarantine/, which keeps the 16
+                            newest and 64 MiB of older ones; 0 for none */
     char cut_reason[64]; /* "" when nothing was cut */
     uint64_t seq_last;   /* of the newest record */
     uint64_t keys;       /* live keys */

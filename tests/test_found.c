@@ -298,6 +298,99 @@ TEST(an_output_that_is_sealed_and_on_disk_gives_its_memory_back)
     simdisk_free(disk);
 }
 
+/* ---- Quarantine ---------------------------------------------------------------------- */
+
+static void plant_evidence(struct simdisk *disk, unsigned number, uint64_t size)
+{
+    const int root = disk->os.open_dir(&disk->os, "store", false);
+    const int quarantine = disk->os.open_dir_at(&disk->os, root, "quarantine", true);
+    char name[64];
+
+    CHECK(quarantine >= 0);
+    CHECK_EQ(disk->os.close(&disk->os, quarantine), 0);
+    CHECK_EQ(disk->os.close(&disk->os, root), 0);
+    snprintf(name, sizeof name, "quarantine/wal-%020u.torn", number);
+    CHECK_EQ(simdisk_file_write(disk, name, "torn", 4, 0), 4);
+    CHECK_EQ(simdisk_file_truncate(disk, name, size), size);
+    snprintf(name, sizeof name, "quarantine/wal-%020u.txt", number);
+    CHECK_EQ(simdisk_file_write(disk, name, "note", 4, 0), 4);
+}
+
+static void count_name(void *context, const char *name)
+{
+    unsigned *count = context;
+
+    *count += strstr(name, ".torn") != NULL;
+}
+
+/* A store that was killed in the middle of a write, and what it has in quarantine. */
+static struct simdisk *torn_store(struct tkv_options *options)
+{
+    static const char value[6000];
+    struct simdisk *disk = simdisk_new(13), *after;
+    struct tkv_store *store;
+    struct tkv_error err;
+
+    options->auto_compact = false;
+    store = open_on(disk, options);
+    put_numbered(store, 0, 4, 3000);
+    disk->crash_kinds = SIMDISK_WRITE;
+    disk->crash_count = 0;
+    disk->crash_at = 1;
+    disk->crash_cut = 4096;
+    CHECK_EQ(tkv_put(store, tkv_text("torn"), tkv_bytes(value, sizeof value), &err),
+             TKV_IO);
+    after = simdisk_clone(disk);
+    (void)tkv_close(store, NULL);
+    simdisk_free(disk);
+    return after;
+}
+
+static unsigned evidence_after_opening(struct simdisk *disk,
+                                       const struct tkv_options *options)
+{
+    struct tkv_open_report report;
+    struct tkv_store *store;
+    struct tkv_error err;
+    unsigned count = 0;
+
+    CHECK_OK(tkv_open_on(&disk->os, "store", options, &store, &report, &err));
+    CHECK(report.bytes_cut > 0);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_list(disk, count_name, &count);
+    return count;
+}
+
+TEST(quarantine_keeps_the_sixteen_newest_tails_and_foreign_files)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = torn_store(&options);
+
+    for (unsigned i = 0; i < 40; i++)
+        plant_evidence(disk, i, 4);
+    CHECK_EQ(simdisk_file_write(disk, "quarantine/mine", "x", 1, 0), 1);
+    CHECK_EQ(evidence_after_opening(disk, &options), 16);
+    CHECK(simdisk_file_size(disk, "quarantine/wal-00000000000000000024.torn") < 0);
+    CHECK(simdisk_file_size(disk, "quarantine/wal-00000000000000000024.txt") < 0);
+    CHECK_EQ(simdisk_file_size(disk, "quarantine/wal-00000000000000000025.torn"), 4);
+    CHECK_EQ(simdisk_file_size(disk, "quarantine/wal-00000000000000000025.txt"), 4);
+    CHECK_EQ(simdisk_file_size(disk, "quarantine/mine"), 1);
+    simdisk_free(disk);
+}
+
+TEST(quarantine_keeps_no_more_than_64_mib_beside_the_newest_tail)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = torn_store(&options);
+
+    for (unsigned i = 0; i < 3; i++)
+        plant_evidence(disk, i, 30 * 1024 * 1024);
+    CHECK_EQ(evidence_after_opening(disk, &options), 3);
+    CHECK(simdisk_file_size(disk, "quarantine/wal-00000000000000000000.torn") < 0);
+    CHECK(simdisk_file_size(disk, "quarantine/wal-00000000000000000001.torn") > 0);
+    simdisk_free(disk);
+}
+
 /* ---- Calls that fail ----------------------------------------------------------------- */
 
 static void fail(struct simdisk *disk, enum simdisk_call call, int os_errno, bool sticky)

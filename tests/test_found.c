@@ -326,11 +326,12 @@ static void count_name(void *context, const char *name)
 /* A store that was killed in the middle of a write, and what it has in quarantine. */
 static struct simdisk *torn_store(struct tkv_options *options)
 {
-    static const char value[6000];
+    static char value[6000];
     struct simdisk *disk = simdisk_new(13), *after;
     struct tkv_store *store;
     struct tkv_error err;
 
+    memset(value, 'v', sizeof value); /* zeros would be there before they are written */
     options->auto_compact = false;
     store = open_on(disk, options);
     put_numbered(store, 0, 4, 3000);

@@ -19,8 +19,11 @@ struct scenario {
 };
 
 enum {
-    SCENARIO_IS_QUICK = 1,    /* of the short run */
-    SCENARIO_MAY_COMPOUND = 2 /* crash it anywhere, and fault the recovery */
+    SCENARIO_IS_QUICK = 1,     /* of the short run */
+    SCENARIO_MAY_COMPOUND = 2, /* crash it anywhere, and fault the recovery */
+    /* With threads: which call is the N-th depends on them, so only threads that cannot be
+     * started, and memory that has run out for good. Closes the store itself. */
+    SCENARIO_IS_THREADED = 4
 };
 
 extern const struct scenario scenarios_of_opening[], scenarios_of_writing[],

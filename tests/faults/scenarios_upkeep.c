@@ -158,6 +158,35 @@ static void act_compact_expired(struct run *run)
     run_get(run, 6);
 }
 
+/* ---- Threads --------------------------------------------------------------------- */
+
+static void options_threaded(struct tkv_options *options)
+{
+    options_automatic(options);
+    options_relaxed(options);
+}
+
+/* Without the threads the calls themselves do the work; without memory they fail, and with it
+ * again everything goes on. */
+static void act_threads(struct run *run)
+{
+    run->options.background = true;
+    if (run->fault.kind == FAULT_THREAD)
+        run_arm(run);
+    if (!run_open(run))
+        return;
+    run_arm(run);
+    for (unsigned round = 0; round < 4; round++)
+        state_fill(run, 0, 6, 9000);
+    run_disarm(run);
+    run_get_all(run);
+    state_fill(run, 0, 6, 9000);
+    run_checkpoint(run);
+    run_compact(run);
+    run_get_all(run);
+    run_close(run);
+}
+
 /* ---- Full disk, poison, fork ----------------------------------------------------- */
 
 /* Reads go on, deletes and compaction make room, puts succeed again. */
@@ -221,31 +250,33 @@ static void act_reopen_poisoned(struct run *run)
 #define QUICK SCENARIO_IS_QUICK
 
 const struct scenario scenarios_of_upkeep[] = {
-    {"sync_interval",            options_interval,  state_some,       act_sync,                 0    },
-    {"sync_relaxed",             options_relaxed,   state_some,       act_sync,                 QUICK},
-    {"checkpoint",               NULL,              state_some,       act_checkpoint,           QUICK},
-    {"checkpoint_relaxed",       options_relaxed,   state_some,       act_checkpoint,           0    },
-    {"checkpoint_new_files",     NULL,              NULL,             act_checkpoint_new_files, 0    },
-    {"log_wraps",                NULL,              state_some,       act_log_wraps,            0    },
-    {"log_wraps_relaxed",        options_relaxed,   state_some,       act_log_wraps,            0    },
-    {"log_grows",                NULL,              state_some,       act_log_grows,            0    },
-    {"log_grows_relaxed",        options_relaxed,   state_some,       act_log_grows,            0    },
-    {"rotate",                   NULL,              state_some,       act_rotate,               0    },
-    {"close_clean",              NULL,              state_some,       act_close_clean,          0    },
-    {"close_dirty",              NULL,              state_some,       act_close_dirty,          QUICK},
-    {"close_dirty_relaxed",      options_relaxed,   state_some,       act_close_dirty,          0    },
-    {"compact",                  NULL,              state_files,      act_compact,              QUICK},
-    {"compact_pread",            options_pread,     state_files,      act_compact,              0    },
-    {"compact_relaxed",          options_relaxed,   state_files,      act_compact_dirty,        0    },
-    {"compact_dirty",            NULL,              state_files,      act_compact_dirty,        0    },
-    {"compact_tombstones",       NULL,              state_tombstones, act_compact,              0    },
-    {"compact_tombstones_pread", options_pread,     state_tombstones, act_compact,              0    },
-    {"compact_large",            NULL,              state_large,      act_compact_large,        0    },
-    {"compact_several_outputs",  NULL,              state_big_file,   act_compact,              0    },
-    {"compact_expired",          NULL,              state_expiring,   act_compact_expired,      0    },
-    {"compact_automatic",        options_automatic, NULL,             act_compact_automatic,    0    },
-    {"disk_full",                NULL,              state_some,       act_disk_full,            0    },
-    {"reopen_poisoned",          NULL,              state_some,       act_reopen_poisoned,      0    },
+    {"sync_interval",            options_interval,  state_some,       act_sync,                 0                           },
+    {"sync_relaxed",             options_relaxed,   state_some,       act_sync,                 QUICK                       },
+    {"checkpoint",               NULL,              state_some,       act_checkpoint,           QUICK                       },
+    {"checkpoint_relaxed",       options_relaxed,   state_some,       act_checkpoint,           0                           },
+    {"checkpoint_new_files",     NULL,              NULL,             act_checkpoint_new_files, 0                           },
+    {"log_wraps",                NULL,              state_some,       act_log_wraps,            0                           },
+    {"log_wraps_relaxed",        options_relaxed,   state_some,       act_log_wraps,            0                           },
+    {"log_grows",                NULL,              state_some,       act_log_grows,            0                           },
+    {"log_grows_relaxed",        options_relaxed,   state_some,       act_log_grows,            0                           },
+    {"rotate",                   NULL,              state_some,       act_rotate,               0                           },
+    {"close_clean",              NULL,              state_some,       act_close_clean,          0                           },
+    {"close_dirty",              NULL,              state_some,       act_close_dirty,          QUICK                       },
+    {"close_dirty_relaxed",      options_relaxed,   state_some,       act_close_dirty,          0                           },
+    {"compact",                  NULL,              state_files,      act_compact,              QUICK                       },
+    {"compact_pread",            options_pread,     state_files,      act_compact,              0                           },
+    {"compact_relaxed",          options_relaxed,   state_files,      act_compact_dirty,        0                           },
+    {"compact_dirty",            NULL,              state_files,      act_compact_dirty,        0                           },
+    {"compact_tombstones",       NULL,              state_tombstones, act_compact,              0                           },
+    {"compact_tombstones_pread", options_pread,     state_tombstones, act_compact,              0                           },
+    {"compact_large",            NULL,              state_large,      act_compact_large,        0                           },
+    {"compact_several_outputs",  NULL,              state_big_file,   act_compact,              0                           },
+    {"compact_expired",          NULL,              state_expiring,   act_compact_expired,      0                           },
+    {"compact_automatic",        options_automatic, NULL,             act_compact_automatic,    0                           },
+    {"threads",                  options_automatic, state_some,       act_threads,              QUICK | SCENARIO_IS_THREADED},
+    {"threads_relaxed",          options_threaded,  state_some,       act_threads,              SCENARIO_IS_THREADED        },
+    {"disk_full",                NULL,              state_some,       act_disk_full,            0                           },
+    {"reopen_poisoned",          NULL,              state_some,       act_reopen_poisoned,      0                           },
 };
 const size_t scenarios_of_upkeep_count =
     sizeof scenarios_of_upkeep / sizeof *scenarios_of_upkeep;

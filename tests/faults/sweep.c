@@ -130,21 +130,39 @@ static void sweep_only(struct sweep *sweep, const struct run *base)
         printf("%s is not reached\n", sweep->only_fault);
 }
 
-void sweep_faults(struct sweep *sweep)
+static void sweep_threaded(struct sweep *sweep, const struct run *base)
+{
+    struct fault fault = {.kind = FAULT_THREAD};
+
+    (void)sweep_durations(sweep, base, fault);
+    fault = (struct fault){.kind = FAULT_MEMORY, .at = 1, .sticky = true};
+    (void)sweep_run(sweep, base, &fault);
+}
+
+static void sweep_all(struct sweep *sweep, const struct run *base)
 {
     const struct fault none = {.kind = 0};
+
+    (void)sweep_run(sweep, base, &none);
+    if ((sweep->scenario->flags & SCENARIO_IS_THREADED) != 0) {
+        sweep_threaded(sweep, base);
+        return;
+    }
+    for (size_t i = 0; i < fault_kind_count; i++) {
+        if (fault_kinds[i].kind != FAULT_THREAD)
+            sweep_kind(sweep, base, &fault_kinds[i]);
+    }
+    sweep_short(sweep, base);
+}
+
+void sweep_faults(struct sweep *sweep)
+{
     struct run *base = sweep_prepare(sweep);
 
     sweep->violations += base->violations;
-    if (sweep->only_fault != NULL) {
+    if (sweep->only_fault != NULL)
         sweep_only(sweep, base);
-    } else {
-        (void)sweep_run(sweep, base, &none);
-        for (size_t i = 0; i < fault_kind_count; i++) {
-            if (fault_kinds[i].kind != FAULT_THREAD)
-                sweep_kind(sweep, base, &fault_kinds[i]);
-        }
-        sweep_short(sweep, base);
-    }
+    else
+        sweep_all(sweep, base);
     run_free(base);
 }

@@ -288,9 +288,15 @@ enum tkv_status tkv_wal_write_header(struct tkv_wal *wal, struct tkv_wal_header 
                                      struct tkv_error *err)
 {
     const uint64_t offset = header->checkpoint.generation % 2 * TKV_BLOCK_SIZE;
+    enum tkv_status status;
     int result;
 
     tkv_mutex_lock(&wal->lock);
+    status = wal->poisoned == TKV_OK ? TKV_OK : tkv_wal_fail_poisoned(wal, err);
+    if (status != TKV_OK) {
+        tkv_mutex_unlock(&wal->lock);
+        return status;
+    }
     header->ring_end = wal->ring.end;
     header->durable_mark = wal->durable;
     wal->counters.syncs++;

@@ -261,10 +261,10 @@ static enum tkv_status gather(struct job *job, struct tkv_error *err)
             tkv_judge_tombstones(job->store, job->copy.source, &job->copy.tombstones);
     status = tkv_copy_tombstones(&job->copy, err);
     if (status == TKV_OK && !tkv_copy_balances(&job->copy))
-        status =
-            tkv_fail_corrupt(err, job->copy.source->name, 0, 0,
-                             "%llu records went into a compaction, not those that were known",
-                             (unsigned long long)job->copy.records_in);
+        status = tkv_fail_corrupt(
+            err, job->copy.source->name, 0, 0,
+            "%llu records went into a compaction, not those that were known",
+            (unsigned long long)job->copy.records_in);
     return status;
 }
 

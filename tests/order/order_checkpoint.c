@@ -125,7 +125,9 @@ static bool find_header(struct order_state *s, const struct order_bytes *log,
 
         if (tkv_wal_header_decode(block, 0, &header, NULL) != TKV_OK)
             continue;
-        order_checkpoint_header_note(s, block, (uint64_t)i * TKV_BLOCK_SIZE);
+        /* One that a disk put into the wrong block is read, but not what a rule is about. */
+        if (header.checkpoint.generation == 1 || header.checkpoint.generation % 2 == i)
+            order_checkpoint_header_note(s, block, (uint64_t)i * TKV_BLOCK_SIZE);
         if (!found || header.checkpoint.generation > ret_header->checkpoint.generation)
             *ret_header = header;
         found = true;

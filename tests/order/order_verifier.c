@@ -370,11 +370,11 @@ static void check_write(struct order_state *s, const struct order_handle *handle
     if (handle->flags & TKV_OS_DIRECT_SYNC &&
         ((uintptr_t)data | size | offset) % TKV_BLOCK_SIZE != 0)
         order_break(s, "a write that bypasses the cache is not aligned");
-    if (is_rest(file, size, offset) || handle->creates)
+    if (is_rest(file, size, offset))
         return;
     if (file->claimed > 0)
         check_data(s, file, offset);
-    if (!is_log(file))
+    if (!is_log(file) || handle->creates)
         return;
     if (offset < TKV_WAL_RING_START)
         order_checkpoint_header_check(s, file, data, offset);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Defects that the damage sweep found, each with the shortest program that shows it.
+ */
+#include "file_name.h"
+#include "group.h"
+#include "simdisk.h"
+#include "store.h"
+#include "test.h"
+
+TEST_MAIN
+
+static struct tkv_options small_options(void)
+{
+    struct tkv_options options = TKV_OPTIONS_DEFAULT;
+
+    options.background = false;
+    options.auto_compact = false;
+    options.wal_size_max = 64 * 1024;
+    options.data_file_size_min = 64 * 1024;
+    options.compact_size_min = 0;
+    return options;
+}
+
+static struct tkv_store *open_on(struct simdisk *disk)
+{
+    const struct tkv_options options = small_options();
+    struct tkv_store *store;
+    struct tkv_error err;
+
+    CHECK_OK(tkv_open_on(&disk->os, "", &options, &store, NULL, &err));
+    return store;
+}
+
+static void put(struct tkv_store *store, const char *key, size_t size)
+{
+    static const char value[40000];
+    struct tkv_error err;
+
+    CHECK_OK(tkv_put(store, tkv_text(key), tkv_bytes(value, size), &err));
+}
+
+static void close_it(struct tkv_store *store)
+{
+    struct tkv_error err;
+
+    CHECK_OK(tkv_close(store, &err));
+}
+
+static enum tkv_status get(struct tkv_store *store, const char *key, struct tkv_error *err)
+{
+    void *value = NULL;
+    size_t size;
+    const enum tkv_status status = tkv_get_copy(store, tkv_text(key), &value, &size, err);
+
+    tkv_free(value);
+    return status;
+}
+
+#define RECORD_SIZE(key_size, value_size) (24u + (key_size) + (value_size))
+
+/* Each record of the file moves up over the first one, which is lost; the last is there twice:
+ * as many records as before. */
+static void shift_records(struct simdisk *disk, const char *name, size_t size, size_t count)
+{
+    uint8_t bytes[4096];
+    const size_t all = size * count;
+
+    CHECK(all <= sizeof bytes);
+    CHECK_EQ(simdisk_file_read(disk, name, bytes, all, 64), all);
+    memmove(bytes, bytes + size, all - size);
+    CHECK_EQ(simdisk_file_write(disk, name, bytes, all, 64), all);
+}
+
+TEST(a_compaction_never_drops_what_the_index_points_at)
+{
+    struct simdisk *disk = simdisk_new(1);
+    struct tkv_store *store = open_on(disk);
+    struct tkv_error err;
+
+    put(store, "a", 100);
+    put(store, "b", 100);
+    put(store, "c", 100);
+    put(store, "x", 9000);
+    put(store, "x", 10); /* worth a compaction */
+    close_it(store);
+    shift_records(disk, "0000000001.data", RECORD_SIZE(1, 100), 3);
+    store = open_on(disk); /* by its hint */
+    CHECK_EQ(get(store, "a", &err), TKV_CORRUPT);
+    (void)!tkv_compact(store, NULL, &err);
+    CHECK_EQ(get(store, "a", &err), TKV_CORRUPT);
+    CHECK_EQ(tkv_verify(store, NULL, NULL, NULL, &err), TKV_CORRUPT);
+    close_it(store);
+    simdisk_free(disk);
+}

@@ -69,6 +69,7 @@ struct tkv_datafile {
     bool listed;          /* the manifest has it ... */
     bool listed_sealed;   /* ... as sealed, ... */
     uint64_t listed_size; /* ... with this durable size */
+    uint64_t hinted_size; /* so much of it the hint file covers, as far as known */
     _Atomic(uint8_t *) map;
     size_t map_size;
     uint8_t *retired_tail; /* freed by tkv_datafile_free_tail() */

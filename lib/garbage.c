@@ -144,6 +144,7 @@ static void roll_output(struct tkv_store *store, uint64_t below)
     atomic_store(&output->sealed, true);
     output->durable_sealed = true;
     store->output = NULL;
+    tkv_load_write_hint(store, output);
     if (tkv_datafile_retire_tail(output)) {
         tkv_epoch_wait(&store->epoch);
         tkv_datafile_free_tail(output);

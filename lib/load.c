@@ -213,14 +213,15 @@ static bool entry_of(const struct tkv_walk *walk, struct tkv_hint_entry *ret_ent
 typedef enum tkv_status entry_fn(void *context, struct tkv_datafile *file,
                                  const struct tkv_hint_entry *entry, struct tkv_error *err);
 
-static enum tkv_status for_each_entry(struct tkv_datafile *file, entry_fn *use,
-                                      void *context, struct tkv_error *err)
+static enum tkv_status for_each_entry(struct tkv_datafile *file, uint64_t from,
+                                      entry_fn *use, void *context, struct tkv_error *err)
 {
     struct tkv_hint_entry entry;
     struct tkv_walk walk;
     enum tkv_status status = TKV_OK;
 
     tkv_walk_begin(&walk, file, atomic_load(&file->size));
+    walk.next = from;
     while (status == TKV_OK && tkv_walk_next(&walk)) {
         if (!entry_of(&walk, &entry))
             status = tkv_fail_corrupt(err, file->name, walk.offset, walk.record.seq,
@@ -265,7 +266,8 @@ static void write_hint(struct tkv_store *store, struct tkv_datafile *file,
 {
     const struct tkv_hint_identity identity = identity_of(store, file);
 
-    (void)tkv_hint_writer_write(hint, store->os, store->dir, &identity, NULL);
+    if (tkv_hint_writer_write(hint, store->os, store->dir, &identity, NULL) == TKV_OK)
+        file->hinted_size = identity.data_size;
 }
 
 static enum tkv_status scan_file(struct tkv_store *store, struct tkv_datafile *file,
@@ -276,7 +278,7 @@ static enum tkv_status scan_file(struct tkv_store *store, struct tkv_datafile *f
 
     if (!store->options.read_only && tkv_hint_writer_new(&scan.hint, NULL) != TKV_OK)
         scan.hint = NULL;
-    status = for_each_entry(file, load_and_hint, &scan, err);
+    status = for_each_entry(file, TKV_DATA_HEADER_SIZE, load_and_hint, &scan, err);
     if (status == TKV_OK && scan.hint != NULL && file->durable_sealed)
         write_hint(store, file, scan.hint);
     tkv_hint_writer_free(scan.hint);
@@ -292,6 +294,7 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
     if (status == TKV_OK) {
         status = load_hint(store, file, hint, err);
         tkv_hint_free(hint);
+        file->hinted_size = atomic_load(&file->size);
         report->hints_used++;
         return status;
     }
@@ -301,21 +304,59 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
 
 /* ---- Writing a hint later -------------------------------------------------------- */
 
+struct listing {
+    struct tkv_hint_writer *hint;
+    uint64_t record_sum;
+};
+
 static enum tkv_status add_to_hint(void *context, struct tkv_datafile *file,
                                    const struct tkv_hint_entry *entry,
                                    struct tkv_error *err)
 {
+    struct listing *listing = context;
+
     (void)file;
-    return tkv_hint_writer_add(context, entry, err);
+    listing->record_sum += tkv_datafile_record_share(entry->offset, entry->seq);
+    return tkv_hint_writer_add(listing->hint, entry, err);
+}
+
+/* What an older hint says needs no reading: damage that has come since then costs the keys that
+ * it hits, and not the opening of the store. */
+static enum tkv_status add_old_hint(struct tkv_store *store, struct tkv_datafile *file,
+                                    struct listing *listing)
+{
+    struct tkv_hint_identity identity = identity_of(store, file);
+    struct tkv_hint_entry entry;
+    struct tkv_hint *hint;
+    enum tkv_status status;
+
+    identity.data_size = file->hinted_size;
+    status = tkv_hint_open(store->os, store->dir, &identity, &hint, NULL);
+    if (status != TKV_OK)
+        return status;
+    while (status == TKV_OK && tkv_hint_next(hint, &entry))
+        status = add_to_hint(listing, file, &entry, NULL);
+    tkv_hint_free(hint);
+    return status;
 }
 
 void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file)
 {
-    struct tkv_hint_writer *hint;
+    const uint64_t from = file->hinted_size > 0 ? file->hinted_size : TKV_DATA_HEADER_SIZE;
+    struct listing listing = {NULL, 0};
+    enum tkv_status status = TKV_OK;
 
-    if (tkv_hint_writer_new(&hint, NULL) != TKV_OK)
+    if (file->hinted_size == atomic_load(&file->size) ||
+        tkv_hint_writer_new(&listing.hint, NULL) != TKV_OK)
         return;
-    if (for_each_entry(file, add_to_hint, hint, NULL) == TKV_OK)
-        write_hint(store, file, hint);
-    tkv_hint_writer_free(hint);
+    if (file->hinted_size > 0)
+        status = add_old_hint(store, file, &listing);
+    if (status != TKV_OK)
+        file->hinted_size = 0; /* the next one is made without it */
+    if (status == TKV_OK)
+        status = for_each_entry(file, from, add_to_hint, &listing, NULL);
+    /* A hint of other records than those that were written would make damage the truth. */
+    if (status == TKV_OK && listing.record_sum == tkv_usage_get(&file->record_sum))
+        write_hint(store, file, listing.hint);
+    tkv_hint_writer_free(listing.hint);
 }

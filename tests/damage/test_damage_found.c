@@ -93,3 +93,47 @@ TEST(a_compaction_never_drops_what_the_index_points_at)
     close_it(store);
     simdisk_free(disk);
 }
+
+TEST(closing_never_makes_a_lost_record_official)
+{
+    struct simdisk *disk = simdisk_new(2);
+    struct tkv_store *store = open_on(disk);
+    const uint8_t zeros[RECORD_SIZE(1, 200)] = {0};
+    struct tkv_error err;
+
+    put(store, "a", 100);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    put(store, "a", 200);
+    close_it(store);
+    CHECK_EQ(simdisk_file_write(disk, "0000000001.data", zeros, sizeof zeros, 4096),
+             sizeof zeros);
+    for (unsigned i = 0; i < 3; i++) {
+        char key[2] = {(char)('b' + (int)i), 0};
+
+        store = open_on(disk);
+        CHECK_EQ(get(store, "a", &err), TKV_CORRUPT);
+        put(store, key, 10); /* so that closing has a hint to write */
+        close_it(store);
+    }
+    simdisk_free(disk);
+}
+
+TEST(damage_that_a_hint_survives_does_not_close_the_store_later)
+{
+    struct simdisk *disk = simdisk_new(3);
+    struct tkv_store *store = open_on(disk);
+    const uint8_t byte = 1;
+    struct tkv_error err;
+
+    put(store, "dead", 100);
+    put(store, "dead", 200);
+    close_it(store);
+    CHECK_EQ(simdisk_file_write(disk, "0000000001.data", &byte, 1, 64 + 50), 1);
+    for (unsigned i = 0; i < 3; i++) {
+        store = open_on(disk);
+        CHECK_OK(get(store, "dead", &err));
+        put(store, "other", 10);
+        close_it(store);
+    }
+    simdisk_free(disk);
+}

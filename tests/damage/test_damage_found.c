@@ -137,3 +137,25 @@ TEST(damage_that_a_hint_survives_does_not_close_the_store_later)
     }
     simdisk_free(disk);
 }
+
+TEST(a_block_of_zeros_is_a_lost_block_and_no_padding)
+{
+    struct simdisk *disk = simdisk_new(4), *after;
+    struct tkv_store *store = open_on(disk);
+    const struct tkv_options options = small_options();
+    static const uint8_t zeros[4096];
+    struct tkv_error err;
+
+    put(store, "a", 100);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    put(store, "a", 200);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    after = simdisk_clone(disk);
+    close_it(store);
+    CHECK_EQ(simdisk_file_write(after, "0000000001.data", zeros, 4096, 4096), 4096);
+    CHECK_EQ(tkv_open_on(&after->os, "", &options, &store, NULL, &err), TKV_CORRUPT);
+    CHECK_STR(err.file, "0000000001.data");
+    CHECK_EQ(err.offset, 4096);
+    simdisk_free(after);
+    simdisk_free(disk);
+}

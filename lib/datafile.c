@@ -195,27 +195,13 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
     return TKV_OK;
 }
 
-enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, int dir,
-                                         uint64_t capacity, bool read_only,
+enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t capacity,
                                          struct tkv_error *err)
 {
-    const uint64_t start = tkv_round_up(file->tail_start, TKV_BLOCK_SIZE);
-    struct tkv_os *os = file->os;
+    const uint64_t start = file->tail_start;
     uint8_t *tail;
 
-    assert(start == file->tail_start);
-    if (!read_only) {
-        int fd = os->open(os, dir, file->name, TKV_OS_WRITE), result;
-
-        if (fd < 0)
-            return tkv_fail_os(err, fd, file->name, "open %s for writing", file->name);
-        (void)os->close(os, file->fd); /* nothing was written through it */
-        file->fd = fd;
-        /* What lies beyond does not exist; the log has it, if anybody has. */
-        result = os->truncate(os, fd, start);
-        if (result < 0)
-            return tkv_fail_os(err, result, file->name, "cut %s", file->name);
-    }
+    assert(start % TKV_BLOCK_SIZE == 0);
     capacity = tkv_round_up(capacity, TKV_BLOCK_SIZE);
     assert(capacity > start);
     remap(file, capacity);
@@ -226,6 +212,22 @@ enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, int dir,
     atomic_store(&file->tail, tail);
     atomic_store(&file->sealed, false);
     return TKV_OK;
+}
+
+enum tkv_status tkv_datafile_reopen_file(struct tkv_datafile *file, int dir,
+                                         struct tkv_error *err)
+{
+    struct tkv_os *os = file->os;
+    const int fd = os->open(os, dir, file->name, TKV_OS_WRITE);
+    int result;
+
+    if (fd < 0)
+        return tkv_fail_os(err, fd, file->name, "open %s for writing", file->name);
+    (void)os->close(os, file->fd); /* nothing was written through it */
+    file->fd = fd;
+    /* What lies beyond does not exist; the log has it, if anybody has. */
+    result = os->truncate(os, fd, file->tail_start);
+    return result < 0 ? tkv_fail_os(err, result, file->name, "cut %s", file->name) : TKV_OK;
 }
 
 void tkv_datafile_reference(struct tkv_datafile *file)

@@ -92,9 +92,11 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
                                   const struct tkv_manifest_file *entry, bool use_map,
                                   struct tkv_datafile **ret_file, struct tkv_error *err);
 
-/* Let an opened, unsealed file grow again, up to `capacity`. `read_only`: in memory only. */
-enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, int dir,
-                                         uint64_t capacity, bool read_only,
+/* Let an opened, unsealed file grow again, up to `capacity`: in memory ... */
+enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t capacity,
+                                         struct tkv_error *err);
+/* ... and on disk, once it is certain that what lies beyond its durable size is not needed. */
+enum tkv_status tkv_datafile_reopen_file(struct tkv_datafile *file, int dir,
                                          struct tkv_error *err);
 
 void tkv_datafile_reference(struct tkv_datafile *file);

@@ -224,8 +224,7 @@ static enum tkv_status reopen(struct recovery *r, enum tkv_file_class file_class
         return TKV_OK;
     newest->durable_sealed = false;
     *ret_file = newest;
-    return tkv_datafile_reopen_tail(newest, store->dir, tkv_files_capacity(store),
-                                    store->options.read_only, err);
+    return tkv_datafile_reopen_tail(newest, tkv_files_capacity(store), err);
 }
 
 /* ---- The log --------------------------------------------------------------------- */
@@ -360,11 +359,29 @@ static enum tkv_status start_log(struct recovery *r, struct tkv_error *err)
     return TKV_OK;
 }
 
+/* Only now that nothing can be refused any more: the files that grow again are cut to their
+ * durable sizes. Replay may have begun another active file; the first one was sealed then. */
+static enum tkv_status reopen_files(struct tkv_store *store, struct tkv_error *err)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+    enum tkv_status status = TKV_OK;
+
+    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file->exists && atomic_load(&file->tail) != NULL)
+            status = tkv_datafile_reopen_file(file, store->dir, err);
+    }
+    return status;
+}
+
 static enum tkv_status begin_life(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
     enum tkv_status status = tkv_quarantine_tail(store, &r->replay, r->log, err);
 
+    if (status == TKV_OK)
+        status = reopen_files(store, err);
     /* Likewise the name of the manifest that was just read, before a header refers to it. */
     store->dir_changed = true;
     if (status == TKV_OK)

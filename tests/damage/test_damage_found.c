@@ -159,3 +159,39 @@ TEST(a_block_of_zeros_is_a_lost_block_and_no_padding)
     simdisk_free(after);
     simdisk_free(disk);
 }
+
+/* The newer header is lost; the older one knows less of the data file. */
+TEST(a_store_that_is_refused_keeps_all_of_its_bytes)
+{
+    struct simdisk *disk = simdisk_new(5), *after;
+    struct tkv_store *store = open_on(disk);
+    const struct tkv_options options = small_options();
+    static const uint8_t zeros[4096];
+    struct tkv_error err;
+    uint64_t hash;
+
+    put(store, "a", 100);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    for (unsigned i = 0; i < 12; i++)
+        put(store, "b", 100);
+    after = simdisk_clone(disk);
+    close_it(store);
+    CHECK_EQ(
+        simdisk_file_write(after, TKV_WAL_NAME, zeros, 4096, TKV_WAL_RING_START + 8192),
+        4096);
+    for (unsigned block = 0; block < 2; block++) {
+        struct simdisk *one = simdisk_clone(after);
+
+        CHECK_EQ(simdisk_file_write(one, TKV_WAL_NAME, zeros, 4096, block * 4096), 4096);
+        hash = simdisk_hash(one);
+        if (tkv_open_on(&one->os, "", &options, &store, NULL, &err) == TKV_OK) {
+            CHECK_OK(get(store, "b", &err));
+            close_it(store);
+        } else {
+            CHECK_EQ(simdisk_hash(one), hash);
+        }
+        simdisk_free(one);
+    }
+    simdisk_free(after);
+    simdisk_free(disk);
+}

@@ -29,9 +29,11 @@ static enum tkv_status check_record(const struct tkv_datafile *file,
                                     struct tkv_record *ret_record, struct tkv_error *err)
 {
     const uint64_t offset = tkv_place_offset(location->place);
+    const uint64_t seq =
+        file->seq_base + (uint32_t)(location->seq_low - (uint32_t)file->seq_base);
 
     if (tkv_record_decode(bytes, ret_record) != TKV_RECORD_GOOD)
-        return fail_damaged(file, offset, 0, "record checksum", err);
+        return fail_damaged(file, offset, seq, "record checksum", err);
     if (ret_record->key.size != key.size ||
         (key.size != 0 && memcmp(ret_record->key.data, key.data, key.size) != 0))
         return fail_damaged(file, offset, ret_record->seq, "a record of another key", err);

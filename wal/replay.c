@@ -191,6 +191,19 @@ static void scan_beyond(struct scan *scan, struct place end)
     }
 }
 
+/* Where the group that should follow was, for the message: where bytes of this log lie, else
+ * right at the end, or at the start of the ring when that is the end of the file. */
+static uint64_t where_it_breaks(const struct scan *scan, const struct place *places,
+                                unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (is_torn_group(scan, places[i]))
+            return places[i].offset;
+    }
+    return places[0].offset + TKV_GROUP_HEADER_SIZE <= scan->size ? places[0].offset
+                                                                  : TKV_WAL_RING_START;
+}
+
 static enum tkv_status judge_tail(struct scan *scan, struct place end,
                                   struct tkv_error *err)
 {
@@ -207,7 +220,7 @@ static enum tkv_status judge_tail(struct scan *scan, struct place end,
     scan_beyond(scan, end);
     if (scan->watermark > end.position)
         return tkv_fail_corrupt(
-            err, TKV_WAL_NAME, end.offset, seq_wanted,
+            err, TKV_WAL_NAME, where_it_breaks(scan, places, count), seq_wanted,
             "the log was on disk up to position %llu, but is readable only to %llu",
             (unsigned long long)scan->watermark, (unsigned long long)end.position);
     return TKV_OK;

@@ -195,3 +195,25 @@ TEST(a_store_that_is_refused_keeps_all_of_its_bytes)
     simdisk_free(after);
     simdisk_free(disk);
 }
+
+TEST(an_error_of_a_damaged_value_names_its_sequence_number)
+{
+    struct simdisk *disk = simdisk_new(6);
+    struct tkv_store *store = open_on(disk);
+    const uint8_t byte = 1;
+    struct tkv_error err;
+
+    put(store, "a", 100);
+    put(store, "b", 100);
+    close_it(store);
+    CHECK_EQ(simdisk_file_write(disk, "0000000001.data", &byte, 1,
+                                64 + RECORD_SIZE(1, 100) + 50),
+             1);
+    store = open_on(disk);
+    CHECK_EQ(get(store, "b", &err), TKV_CORRUPT);
+    CHECK_STR(err.file, "0000000001.data");
+    CHECK_EQ(err.offset, 64 + RECORD_SIZE(1, 100));
+    CHECK_EQ(err.seq, 2);
+    close_it(store);
+    simdisk_free(disk);
+}

@@ -7,6 +7,8 @@
  */
 #include "store.h"
 
+#include <stdlib.h>
+
 static uint32_t find_free_slot(struct tkv_store *store)
 {
     for (uint32_t i = 0; i < TKV_SLOT_COUNT; i++) {
@@ -101,18 +103,18 @@ static void unreference_large(struct tkv_store *store, struct tkv_datafile *file
                               const struct tkv_location *old)
 {
     struct tkv_large_reference reference;
-    uint8_t bytes[TKV_RECORD_HEADER_SIZE + 16 + TKV_LARGE_REFERENCE_SIZE];
-    const uint64_t end = tkv_place_offset(old->place) + old->size;
+    struct tkv_record record;
+    uint8_t *bytes = malloc(old->size);
 
-    /* The reference is the record's last bytes. Damage there leaves the value's file in
-     * place: space lost, nothing else. */
-    if (old->size < TKV_LARGE_REFERENCE_SIZE)
-        return;
-    if (tkv_datafile_read(file, end - TKV_LARGE_REFERENCE_SIZE, bytes,
-                          TKV_LARGE_REFERENCE_SIZE, NULL) != TKV_OK)
-        return;
-    if (tkv_large_decode(tkv_bytes(bytes, TKV_LARGE_REFERENCE_SIZE), &reference))
+    /* Damage to the record leaves the value's file in place: space lost, nothing else. The
+     * checksum must hold, lest another key's value be given up. */
+    if (bytes != NULL &&
+        tkv_datafile_read(file, tkv_place_offset(old->place), bytes, old->size, NULL) ==
+            TKV_OK &&
+        tkv_record_decode(tkv_bytes(bytes, old->size), &record) == TKV_RECORD_GOOD &&
+        tkv_large_decode(record.value, &reference))
         tkv_large_unreferenced(store, &reference);
+    free(bytes);
 }
 
 void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)

@@ -5,7 +5,9 @@
  *
  * When something fails, opening fails: a reference without its file is damage. Not so when the
  * key expires: once it has, its file may be removed before its record is. Then the record is a
- * delete, or, with a clock that was set back, a key whose value cannot be read any more.
+ * delete, or, with a clock that was set back, a key whose value cannot be read any more. Nor
+ * when the record itself is damaged: it costs its key, and since nobody knows which file it
+ * refers to, no file of a large value is given up.
  *
  * Threads: only while a store is being opened.
  */
@@ -48,8 +50,10 @@ static enum tkv_status adopt_large(struct tkv_store *store,
     enum tkv_status status = tkv_read_record(store, location, key, &found, err);
     bool good;
 
+    if (status == TKV_CORRUPT)
+        store->keeps_large = true;
     if (status != TKV_OK)
-        return status;
+        return status == TKV_CORRUPT ? TKV_OK : status;
     good = tkv_large_decode(found.record.value, &reference);
     free(found.bytes);
     if (!good)
@@ -75,6 +79,20 @@ static enum tkv_status adopt_large(struct tkv_store *store,
     return TKV_OK;
 }
 
+/* What no readable record refers to may be what an unreadable one does. */
+static void keep_unreferenced(struct tkv_store *store)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+
+        if (file->file_class == TKV_FILE_LARGE &&
+            tkv_usage_get(&file->usage.live_records) == 0)
+            atomic_store(&file->damaged, true);
+    }
+}
+
 enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report *report,
                                 struct tkv_error *err)
 {
@@ -97,5 +115,7 @@ enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report 
         }
     }
     tkv_index_page_release(&page);
+    if (store->keeps_large)
+        keep_unreferenced(store);
     return status;
 }

@@ -397,7 +397,8 @@ static enum tkv_status begin_life(struct recovery *r, struct tkv_error *err)
     }
     if (status != TKV_OK)
         return status;
-    tkv_directory_clean(store, &r->directory, r->report);
+    if (!store->keeps_large)
+        tkv_directory_clean(store, &r->directory, r->report);
     return TKV_OK;
 }
 

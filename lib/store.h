@@ -85,6 +85,7 @@ struct tkv_store {
     uint64_t marked;        /* log position that the last header block knew as durable */
     uint64_t checkpoint_us; /* when the last one was made, monotonic */
 
+    bool keeps_large;      /* some reference to a large value cannot be read */
     bool has_tombstones;   /* while data files are being loaded: some entry is a delete */
     atomic_bool has_large; /* some record refers to a value in a file of its own, or did */
     _Atomic int poisoned;  /* enum tkv_status */

@@ -217,3 +217,43 @@ TEST(an_error_of_a_damaged_value_names_its_sequence_number)
     close_it(store);
     simdisk_free(disk);
 }
+
+TEST(damage_to_a_reference_costs_one_large_value_and_no_other)
+{
+    struct simdisk *disk = simdisk_new(7);
+    struct tkv_store *store = open_on(disk);
+    uint8_t byte;
+    struct tkv_error err;
+    const uint64_t number_at = 64 + 24 + 3;
+
+    put(store, "one", 20000);
+    put(store, "two", 20000);
+    close_it(store);
+    /* The first reference becomes like the second: file 2, or whichever it names. */
+    CHECK_EQ(simdisk_file_read(disk, "0000000002.data", &byte, 1, 48), 1);
+    for (unsigned file = 1; file <= 3; file++) {
+        char name[TKV_FILE_NAME_SIZE];
+        uint8_t class;
+
+        tkv_data_name(file, name);
+        CHECK_EQ(simdisk_file_read(disk, name, &class, 1, 48), 1);
+        if (class == TKV_FILE_LARGE)
+            continue;
+        CHECK_EQ(simdisk_file_read(disk, name, &byte, 1, number_at + RECORD_SIZE(3, 32)),
+                 1);
+        CHECK_EQ(simdisk_file_write(disk, name, &byte, 1, number_at), 1);
+    }
+    store = open_on(disk);
+    CHECK_EQ(get(store, "one", &err), TKV_CORRUPT);
+    CHECK_OK(get(store, "two", &err));
+    put(store, "one", 10);
+    CHECK_OK(get(store, "one", &err));
+    CHECK_OK(tkv_compact(store, NULL, &err));
+    CHECK_OK(get(store, "two", &err));
+    close_it(store);
+    store = open_on(disk);
+    CHECK_OK(get(store, "one", &err));
+    CHECK_OK(get(store, "two", &err));
+    close_it(store);
+    simdisk_free(disk);
+}

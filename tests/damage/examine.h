@@ -10,12 +10,13 @@
 #include "wound.h"
 
 enum outcome {
-    OUTCOME_RIGHT,      /* every key is what it must be */
-    OUTCOME_KEY_ERRORS, /* some keys are errors, the others are right */
-    OUTCOME_REFUSED,    /* the store does not open, and says where the damage is */
-    OUTCOME_UNSYNCED,   /* a suffix that was not promised to be durable is cut */
-    OUTCOME_WINDOW,     /* the newest writes are cut, and nothing is left that tells */
+    OUTCOME_RIGHT,       /* every key is what it must be */
+    OUTCOME_KEY_ERRORS,  /* some keys are errors, the others are right */
+    OUTCOME_REFUSED,     /* the store does not open, and says where the damage is */
+    OUTCOME_UNSYNCED,    /* a suffix that was not promised to be durable is cut */
+    OUTCOME_WINDOW,      /* the newest writes are cut, and nothing is left that tells */
     OUTCOME_ROLLED_BACK, /* the same because an older log was put in the log's place */
+    OUTCOME_UNTOLD,      /* records are missing, and nothing is left that tells */
     OUTCOME_WRONG,
     OUTCOMES
 };

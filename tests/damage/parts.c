@@ -110,7 +110,8 @@ static void read_log(const struct sample_file *file, struct parts *parts)
 
     read_log_headers(file, parts);
     memcpy(uuid, file->bytes + 16, sizeof uuid);
-    for (size_t at = TKV_WAL_RING_START; at + TKV_GROUP_HEADER_SIZE <= file->size; at += 8) {
+    for (size_t at = TKV_WAL_RING_START; at + TKV_GROUP_HEADER_SIZE <= file->size;
+         at += 8) {
         struct tkv_group group;
         struct part *part;
         uint64_t extent;
@@ -174,7 +175,8 @@ static void read_hint(const struct sample_file *file, struct parts *parts)
 
 static bool ends_with(const char *name, const char *end)
 {
-    return strlen(name) >= strlen(end) && strcmp(name + strlen(name) - strlen(end), end) == 0;
+    return strlen(name) >= strlen(end) &&
+           strcmp(name + strlen(name) - strlen(end), end) == 0;
 }
 
 void parts_read(const struct sample_file *file, struct parts *ret_parts)

@@ -15,14 +15,14 @@ struct reading {
     struct tkv_error error; /* the first key's; meaningful when there is one */
 };
 
-/* False: two ways of asking disagree, or an error says nothing. */
-bool reading_take(struct tkv_store *store, struct reading *ret_reading,
+/* False: two ways of asking disagree, or an error says nothing. `is_quick`: in one way only. */
+bool reading_take(struct tkv_store *store, bool is_quick, struct reading *ret_reading,
                   struct oracle_report *ret_why);
 
 /* Keys that can be read are as after `least` to `most` writes; *ret_prefix: after how many,
  * the most that fit. */
-bool reading_matches(const struct oracle *oracle, const struct reading *reading, size_t least,
-                     size_t most, uint64_t now_ms, size_t *ret_prefix,
+bool reading_matches(const struct oracle *oracle, const struct reading *reading,
+                     size_t least, size_t most, uint64_t now_ms, size_t *ret_prefix,
                      struct oracle_report *ret_why);
 
 #endif

@@ -27,8 +27,10 @@ bool refusal_is_harmless(const char *name)
     switch (tkv_file_name_parse(name, &number)) {
     case TKV_NAME_LOCK:
     case TKV_NAME_HINT:
-    case TKV_NAME_FOREIGN: return true;
-    default: return false;
+    case TKV_NAME_FOREIGN:
+        return true;
+    default:
+        return false;
     }
 }
 

@@ -4,7 +4,8 @@
 #include "store.h"
 #include "test.h"
 
-#define DATA_FILE_SIZE 10240u /* far below what an option allows: several files in few bytes */
+#define DATA_FILE_SIZE \
+    10240u /* far below what an option allows: several files in few bytes */
 
 struct maker {
     struct sample *sample;
@@ -91,8 +92,7 @@ static void open_store(struct maker *m)
 {
     struct tkv_error err;
 
-    CHECK_OK(
-        tkv_open_on(&m->disk->os, "", &m->sample->options, &m->store, NULL, &err));
+    CHECK_OK(tkv_open_on(&m->disk->os, "", &m->sample->options, &m->store, NULL, &err));
     m->store->options.data_file_size_min = DATA_FILE_SIZE;
 }
 
@@ -149,23 +149,22 @@ static void del(struct maker *m, unsigned key)
 {
     struct tkv_error err;
 
-    CHECK_OK(
-        oracle_delete(m->sample->oracle, m->store, key, &m->disk->monotonic_us, &err));
+    CHECK_OK(oracle_delete(m->sample->oracle, m->store, key, &m->disk->monotonic_us, &err));
     note_seq(m);
 }
 
 static void batch(struct maker *m, unsigned key)
 {
     const struct oracle_item items[] = {
-        {.key = key,                           .size = 70       },
+        {.key = key,                     .size = 70       },
         {.key = (key + 1) % ORACLE_KEYS, .is_delete = true},
-        {.key = (key + 2) % ORACLE_KEYS,       .size = 0        },
-        {.key = key,                           .size = 90       },
+        {.key = (key + 2) % ORACLE_KEYS, .size = 0        },
+        {.key = key,                     .size = 90       },
     };
     struct tkv_error err;
 
-    CHECK_OK(oracle_batch(m->sample->oracle, m->store, items, 4, &m->disk->monotonic_us,
-                          &err));
+    CHECK_OK(
+        oracle_batch(m->sample->oracle, m->store, items, 4, &m->disk->monotonic_us, &err));
     note_seq(m);
 }
 

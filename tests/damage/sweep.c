@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define REPORTS_MAX      30u
-#define HANG_SECONDS     30 /* of processor time, for what takes a millisecond */
-#define SMALL_FILE_SIZE  8192u
-#define LARGE_FILE_STEP  61u /* a quick sweep tries every so manyth length of other files */
+#define REPORTS_MAX     30u
+#define HANG_SECONDS    30 /* of processor time, for what takes a millisecond */
+#define SMALL_FILE_SIZE 8192u
+#define LARGE_FILE_STEP 61u /* a quick sweep tries every so manyth length of other files */
 
 /* One kind of wound of one sample. */
 struct job {
@@ -96,8 +96,8 @@ static bool number_at(const struct sweep *s, const struct job *job, uint64_t at,
     (void)is_wanted(s->options->only, "", "", &only_number);
     *ret_number = job->draws == 0
                       ? at
-                      : sample_mix(s->options->seed + sample_mix(at * SWEEP_SAMPLES_MAX +
-                                                                 job->sample)) %
+                      : sample_mix(s->options->seed +
+                                   sample_mix(at * SWEEP_SAMPLES_MAX + job->sample)) %
                             job->count;
     if (only_number != NULL) {
         *ret_number = strtoull(only_number, NULL, 10);
@@ -130,14 +130,16 @@ static void report(const struct sweep *s, struct progress *p, const struct job *
     fflush(stdout);
 }
 
-static void explain(const struct sweep *s, const struct sample *sample, const struct wound *w, const struct verdict *v)
+static void explain(const struct sweep *s, const struct sample *sample,
+                    const struct wound *w, const struct verdict *v)
 {
     const char *number;
 
     (void)is_wanted(s->options->only, "", "", &number);
     if (number != NULL || s->options->verbose)
         printf("%s: %s: %s%s %s\n", sample->image.files[w->file].name, w->text,
-               outcome_names[v->outcome], v->later_refused ? ", later refused" : "", v->text);
+               outcome_names[v->outcome], v->later_refused ? ", later refused" : "",
+               v->text);
 }
 
 static void do_one(const struct sweep *s, struct progress *p, const struct job *job,
@@ -149,7 +151,8 @@ static void do_one(const struct sweep *s, struct progress *p, const struct job *
     struct verdict verdict;
     struct wound wound;
 
-    if (wound_make(sample, other, job->kind, number, &wound) && !is_skipped(s, sample, &wound)) {
+    if (wound_make(sample, other, job->kind, number, &wound) &&
+        !is_skipped(s, sample, &wound)) {
         (void)setitimer(ITIMER_VIRTUAL, &patience, NULL);
         examine(sample, &wound, job->memory_max, &verdict);
         p->totals.damages++;
@@ -207,8 +210,8 @@ static void note_crash(const struct sweep *s, struct progress *p, int status)
     p->totals.crashes++;
     p->totals.damages++;
     (void)number_at(s, job, p->at, &number);
-    printf("CRASH by signal %d (%s)\n    ./run damage --seed %" PRIu64 " --only %s:%s:%" PRIu64
-           "\n",
+    printf("CRASH by signal %d (%s)\n    ./run damage --seed %" PRIu64
+           " --only %s:%s:%" PRIu64 "\n",
            WIFSIGNALED(status) ? WTERMSIG(status) : 0,
            WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit", s->options->seed,
            s->samples[job->sample]->name, wound_names[job->kind], number);

@@ -12,7 +12,7 @@
 
 struct sweep_options {
     uint64_t seed;
-    uint64_t bits; /* how many to flip in all, seeded; 0: every one */
+    uint64_t bits;    /* how many to flip in all, seeded; 0: every one */
     const char *only; /* SAMPLE, KIND, SAMPLE:KIND or SAMPLE:KIND:NUMBER; or NULL */
     unsigned processes;
     bool verbose; /* a line for every wound */

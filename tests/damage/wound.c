@@ -10,12 +10,13 @@
 #define SECTOR 512u
 #define BLOCK  4096u
 
-const char *const wound_names[WOUND_KINDS] = {"bit",   "sector", "truncate", "extend", "part",
-                                              "stale", "older",  "other",    "missing"};
+const char *const wound_names[WOUND_KINDS] = {
+    "bit", "sector", "truncate", "extend", "part", "stale", "older", "other", "missing"};
 
 /* ---- What a wound does to a copy of the file ------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void say(struct wound *w, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void say(struct wound *w, const char *format,
+                                                      ...)
 {
     va_list arguments;
 
@@ -82,11 +83,24 @@ static void make_bit(const struct sample *sample, uint64_t number, struct wound 
 
 /* ---- Sectors --------------------------------------------------------------------------------------- */
 
-enum sector_fate { ZEROED, SET, RANDOM, SWAPPED_NEXT, SWAPPED, COPIED, COPIED_FROM_OTHER, FATES };
+enum sector_fate {
+    ZEROED,
+    SET,
+    RANDOM,
+    SWAPPED_NEXT,
+    SWAPPED,
+    COPIED,
+    COPIED_FROM_OTHER,
+    FATES
+};
 
-static const char *const fate_names[FATES] = {
-    "zeroed", "set to 0xff", "random", "swapped with the next", "swapped with one at",
-    "overwritten by the one at", "overwritten by another file's at"};
+static const char *const fate_names[FATES] = {"zeroed",
+                                              "set to 0xff",
+                                              "random",
+                                              "swapped with the next",
+                                              "swapped with one at",
+                                              "overwritten by the one at",
+                                              "overwritten by another file's at"};
 
 static uint64_t unit_count(size_t size, size_t unit)
 {
@@ -116,8 +130,9 @@ static void spoil_unit(const struct sample *sample, struct wound *w, enum sector
     const uint64_t chance = sample_mix(w->number);
     const size_t left = w->size - w->offset, size = left < unit ? left : unit;
     uint8_t *at = w->bytes + w->offset;
-    size_t from = fate == SWAPPED_NEXT ? w->offset + unit
-                                       : (size_t)(chance % unit_count(w->size, unit)) * unit;
+    size_t from = fate == SWAPPED_NEXT
+                      ? w->offset + unit
+                      : (size_t)(chance % unit_count(w->size, unit)) * unit;
     const struct sample_file *other =
         &sample->image.files[chance / 4096 % sample->image.count];
 
@@ -193,7 +208,9 @@ static void make_extend(const struct sample *sample, uint64_t number, struct wou
     if (number % 3 == 2)
         memcpy(end, file->bytes, extent < file->size ? extent : file->size);
     say(w, "%zu bytes of %s behind it", extent,
-        number % 3 == 0 ? "zeros" : number % 3 == 1 ? "garbage" : "its beginning");
+        number % 3 == 0   ? "zeros"
+        : number % 3 == 1 ? "garbage"
+                          : "its beginning");
 }
 
 /* ---- Earlier moments ------------------------------------------------------------------------------------ */
@@ -224,7 +241,8 @@ static void make_stale(const struct sample *sample, uint64_t number, struct woun
     old_size = old == NULL || old->size < w->offset ? 0 : old->size - w->offset;
     memset(w->bytes + w->offset, 0, size);
     if (old_size > 0)
-        memcpy(w->bytes + w->offset, old->bytes + w->offset, old_size < size ? old_size : size);
+        memcpy(w->bytes + w->offset, old->bytes + w->offset,
+               old_size < size ? old_size : size);
     say(w, "%zu bytes at %zu as at moment %zu", size, w->offset, moment);
 }
 
@@ -299,19 +317,35 @@ bool wound_make(const struct sample *sample, const struct sample *other,
     w->kind = kind;
     w->number = number;
     switch (kind) {
-    case WOUND_BIT: make_bit(sample, number, w); break;
-    case WOUND_SECTOR: make_sector(sample, number, w); break;
-    case WOUND_TRUNCATE: make_truncate(sample, number, w); break;
-    case WOUND_EXTEND: make_extend(sample, number, w); break;
+    case WOUND_BIT:
+        make_bit(sample, number, w);
+        break;
+    case WOUND_SECTOR:
+        make_sector(sample, number, w);
+        break;
+    case WOUND_TRUNCATE:
+        make_truncate(sample, number, w);
+        break;
+    case WOUND_EXTEND:
+        make_extend(sample, number, w);
+        break;
     case WOUND_PART:
         (void)locate(sample, wound_part_cases, &number, w);
         wound_part_make(sample, number, w);
         break;
-    case WOUND_STALE: make_stale(sample, number, w); break;
-    case WOUND_OLDER: make_older(sample, number, w); break;
-    case WOUND_OTHER: make_other(sample, other, number, w); break;
+    case WOUND_STALE:
+        make_stale(sample, number, w);
+        break;
+    case WOUND_OLDER:
+        make_older(sample, number, w);
+        break;
+    case WOUND_OTHER:
+        make_other(sample, other, number, w);
+        break;
     case WOUND_MISSING:
-    case WOUND_KINDS: make_missing(sample, number, w); break;
+    case WOUND_KINDS:
+        make_missing(sample, number, w);
+        break;
     }
     return changes_something(sample, w);
 }

@@ -14,14 +14,14 @@
 #include "sample.h"
 
 enum wound_kind {
-    WOUND_BIT,      /* one bit flipped */
-    WOUND_SECTOR,   /* 512 or 4096 bytes zeroed, 0xFF, random, swapped, copied from elsewhere */
+    WOUND_BIT,    /* one bit flipped */
+    WOUND_SECTOR, /* 512 or 4096 bytes zeroed, 0xFF, random, swapped, copied from elsewhere */
     WOUND_TRUNCATE, /* every length */
     WOUND_EXTEND,   /* by zeros, by garbage, by its own beginning */
-    WOUND_PART,     /* a record, group or entry duplicated, swapped, removed, zeroed, moved */
-    WOUND_STALE,    /* 512 or 4096 bytes as they were at an earlier moment */
-    WOUND_OLDER,    /* the whole file as it was at an earlier moment */
-    WOUND_OTHER,    /* the whole file of another store */
+    WOUND_PART,  /* a record, group or entry duplicated, swapped, removed, zeroed, moved */
+    WOUND_STALE, /* 512 or 4096 bytes as they were at an earlier moment */
+    WOUND_OLDER, /* the whole file as it was at an earlier moment */
+    WOUND_OTHER, /* the whole file of another store */
     WOUND_MISSING,
     WOUND_KINDS
 };
@@ -29,8 +29,8 @@ enum wound_kind {
 struct wound {
     enum wound_kind kind;
     uint64_t number;
-    size_t file; /* of the sample's image */
-    size_t offset; /* the first byte that it is about */
+    size_t file;    /* of the sample's image */
+    size_t offset;  /* the first byte that it is about */
     uint8_t *bytes; /* the file's new content; NULL: the file is gone */
     size_t size;
     char text[160];

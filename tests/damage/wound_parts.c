@@ -4,11 +4,11 @@
 #include "test.h"
 
 enum part_fate {
-    DUPLICATED,      /* again behind itself, the file as long as before */
+    DUPLICATED,       /* again behind itself, the file as long as before */
     DUPLICATED_GROWN, /* likewise, and the file longer */
-    SWAPPED,         /* with the next one */
-    REMOVED,         /* the rest moved up, zeros at the end */
-    REMOVED_SHRUNK,  /* likewise, and the file shorter */
+    SWAPPED,          /* with the next one */
+    REMOVED,          /* the rest moved up, zeros at the end */
+    REMOVED_SHRUNK,   /* likewise, and the file shorter */
     ZEROED,
     ZEROED_TO_BLOCK, /* and everything behind it in its block */
     OVER_NEXT,       /* written where the next one is */
@@ -17,10 +17,16 @@ enum part_fate {
     FATES
 };
 
-static const char *const names[FATES] = {
-    "duplicated", "duplicated, the file grown", "swapped with the next", "removed",
-    "removed, the file shrunk", "zeroed", "zeroed to the end of its block",
-    "written over the next", "written over the previous", "written over another"};
+static const char *const names[FATES] = {"duplicated",
+                                         "duplicated, the file grown",
+                                         "swapped with the next",
+                                         "removed",
+                                         "removed, the file shrunk",
+                                         "zeroed",
+                                         "zeroed to the end of its block",
+                                         "written over the next",
+                                         "written over the previous",
+                                         "written over another"};
 
 uint64_t wound_part_cases(const struct sample *sample, size_t file)
 {

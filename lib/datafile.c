@@ -162,6 +162,32 @@ static void remap(struct tkv_datafile *file, uint64_t size)
     try_map(file, size);
 }
 
+static void adopt_entry(struct tkv_datafile *file, const struct tkv_manifest_file *entry)
+{
+    file->exists = true;
+    file->durable = file->tail_start = file->capacity = entry->durable_size;
+    atomic_store(&file->size, entry->durable_size);
+    atomic_store(&file->written, entry->durable_size);
+    atomic_store(&file->sealed, true);
+    file->durable_sealed = entry->sealed;
+    file->listed = true;
+    file->listed_sealed = entry->sealed;
+    file->listed_size = entry->durable_size;
+}
+
+struct tkv_datafile *tkv_datafile_lost(struct tkv_os *os,
+                                       const struct tkv_manifest_file *entry)
+{
+    struct tkv_datafile *file =
+        blank(os, entry->number, entry->seq_base, entry->file_class, false);
+
+    if (file == NULL)
+        return NULL;
+    adopt_entry(file, entry);
+    file->lost = true;
+    return file;
+}
+
 enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid[16],
                                   const struct tkv_manifest_file *entry, bool use_map,
                                   struct tkv_datafile **ret_file, struct tkv_error *err)
@@ -178,15 +204,7 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
         return status;
     }
     (void)os->advise(os, file->fd, TKV_OS_RANDOM); /* advice only */
-    file->exists = true;
-    file->durable = file->tail_start = file->capacity = entry->durable_size;
-    atomic_store(&file->size, entry->durable_size);
-    atomic_store(&file->written, entry->durable_size);
-    atomic_store(&file->sealed, true);
-    file->durable_sealed = entry->sealed;
-    file->listed = true;
-    file->listed_sealed = entry->sealed;
-    file->listed_size = entry->durable_size;
+    adopt_entry(file, entry);
     if (entry->sealed)
         tkv_datafile_settle(file);
     else
@@ -446,8 +464,11 @@ const uint8_t *tkv_datafile_view(struct tkv_datafile *file, uint64_t offset, siz
 static enum tkv_status read_from_disk(struct tkv_datafile *file, uint64_t offset,
                                       void *buffer, size_t size, struct tkv_error *err)
 {
-    const int result = tkv_os_read_all(file->os, file->fd, buffer, size, offset);
+    int result;
 
+    if (file->lost)
+        return tkv_fail_corrupt(err, file->name, offset, 0, "the file cannot be read");
+    result = tkv_os_read_all(file->os, file->fd, buffer, size, offset);
     if (result < 0)
         return tkv_fail_os(err, result, file->name, "read %zu bytes at offset %llu of %s",
                            size, (unsigned long long)offset, file->name);

@@ -41,6 +41,7 @@ struct tkv_datafile {
     uint64_t seq_base;
     enum tkv_file_class file_class;
     bool use_map;
+    bool lost;           /* see tkv_datafile_lost() */
     uint32_t slot;       /* in the owner's table */
     uint64_t tail_start; /* offset of the first byte of the tail's memory */
     uint64_t capacity;   /* no append goes beyond */
@@ -91,6 +92,11 @@ enum tkv_status tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16], uint
 enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid[16],
                                   const struct tkv_manifest_file *entry, bool use_map,
                                   struct tkv_datafile **ret_file, struct tkv_error *err);
+
+/* One that cannot be opened: it has its number and its size, and every read of it is
+ * TKV_CORRUPT. NULL without memory. */
+struct tkv_datafile *tkv_datafile_lost(struct tkv_os *os,
+                                       const struct tkv_manifest_file *entry);
 
 /* Let an opened, unsealed file grow again, up to `capacity`: in memory ... */
 enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t capacity,

@@ -27,6 +27,8 @@ enum tkv_status tkv_load_open(struct tkv_store *store,
             (unsigned long long)entry->number, (unsigned long long)entry->durable_size);
     status = tkv_datafile_open(store->os, store->dir, store->uuid, entry,
                                store->options.read_mode == TKV_READ_MMAP, &file, err);
+    if (tkv_gaps_accept(store, status))
+        return tkv_gaps_enter_lost(store, entry, report, err);
     if (status != TKV_OK)
         return status;
     status = tkv_files_add(store, file, err);

@@ -21,6 +21,7 @@ enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_
         {"durability",         options->durability,         TKV_DURABILITY_ALWAYS,       TKV_DURABILITY_NONE},
         {"interval_ms",        options->interval_ms,        1,                           3600u * 1000       },
         {"read_mode",          options->read_mode,          TKV_READ_MMAP,               TKV_READ_PREAD     },
+        {"damage",             options->damage,             TKV_DAMAGE_REFUSE,           TKV_DAMAGE_NEWEST  },
         {"compress_level",     options->compress_level,     0,                           9                  },
         {"compress_size_min",  options->compress_size_min,  0,                           TKV_VALUE_SIZE_MAX },
         {"data_file_size_min", options->data_file_size_min, 64u * 1024,                  512u * 1024 * 1024 },
@@ -43,6 +44,9 @@ enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_
         if (status != TKV_OK)
             return status;
     }
+    if (options->damage != TKV_DAMAGE_REFUSE && !options->read_only)
+        return tkv_fail(err, TKV_INVALID, "option damage is %d, which needs read_only",
+                        (int)options->damage);
     if (!(options->space_factor >= 1.05 && options->space_factor <= 10))
         return tkv_fail(err, TKV_INVALID, "option space_factor is %g, not in [1.05, 10]",
                         options->space_factor);

@@ -146,15 +146,6 @@ static bool has_expired(struct tkv_store *store, const struct tkv_location *loca
            location->expires_at_ms <= tkv_store_now_ms(store);
 }
 
-static bool look_up(struct tkv_store *store, struct tkv_slice key,
-                    struct tkv_location *ret_location)
-{
-    const uint64_t hash = tkv_index_hash(store->index, key);
-
-    return tkv_index_find(store->index, key, hash, ret_location) &&
-           !has_expired(store, ret_location);
-}
-
 static void count_get(struct tkv_reader reader, bool found)
 {
     atomic_fetch_add_explicit(&reader.stripe->gets, 1, memory_order_relaxed);
@@ -171,6 +162,31 @@ static enum tkv_status fail_absent(struct tkv_error *err)
         memcpy(err->message, "no such key", sizeof "no such key");
     }
     return TKV_NOT_FOUND;
+}
+
+/* What the index says of a key: TKV_OK with its place, TKV_NOT_FOUND (`err` is left alone), or
+ * TKV_CORRUPT when the index may not know its newest write. */
+static enum tkv_status judge(struct tkv_store *store, bool is_known,
+                             const struct tkv_location *location, struct tkv_error *err)
+{
+    if (store->unknown_seq != 0) {
+        const enum tkv_status status =
+            tkv_gaps_check(store, is_known ? location : NULL, err);
+
+        if (status != TKV_OK)
+            return status;
+    }
+    return is_known && !has_expired(store, location) ? TKV_OK : TKV_NOT_FOUND;
+}
+
+static enum tkv_status look_up(struct tkv_store *store, struct tkv_slice key,
+                               struct tkv_location *ret_location, struct tkv_error *err)
+{
+    const uint64_t hash = tkv_index_hash(store->index, key);
+    const bool is_known = tkv_index_find(store->index, key, hash, ret_location);
+    const enum tkv_status status = judge(store, is_known, ret_location, err);
+
+    return status == TKV_NOT_FOUND ? fail_absent(err) : status;
 }
 
 static enum tkv_status check_key(struct tkv_slice key, struct tkv_error *err)
@@ -217,14 +233,12 @@ enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buf
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    if (look_up(store, key, &location)) {
+    status = look_up(store, key, &location, err);
+    if (status == TKV_OK)
         status = tkv_read_record(store, &location, key, &found, err);
-        if (status == TKV_OK) {
-            status = get_here(store, &found, buffer, buffer_size, ret_size, err);
-            free(found.bytes);
-        }
-    } else {
-        status = fail_absent(err);
+    if (status == TKV_OK) {
+        status = get_here(store, &found, buffer, buffer_size, ret_size, err);
+        free(found.bytes);
     }
     count_get(reader, status != TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
@@ -268,14 +282,12 @@ enum tkv_status tkv_get_copy(struct tkv_store *store, struct tkv_slice key,
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    if (look_up(store, key, &location)) {
+    status = look_up(store, key, &location, err);
+    if (status == TKV_OK)
         status = tkv_read_record(store, &location, key, &found, err);
-        if (status == TKV_OK) {
-            status = copy_here(store, &found, ret_value, ret_size, err);
-            free(found.bytes);
-        }
-    } else {
-        status = fail_absent(err);
+    if (status == TKV_OK) {
+        status = copy_here(store, &found, ret_value, ret_size, err);
+        free(found.bytes);
     }
     count_get(reader, status != TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
@@ -338,10 +350,9 @@ enum tkv_status tkv_get_pinned(struct tkv_store *store, struct tkv_slice key,
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    if (look_up(store, key, &location))
+    status = look_up(store, key, &location, err);
+    if (status == TKV_OK)
         status = pin_at(store, &location, key, ret_pin, err);
-    else
-        status = fail_absent(err);
     count_get(reader, status != TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
     return status;
@@ -381,9 +392,8 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
     }
     for (size_t i = 0; i < count; i++) {
         memset(&pins[i], 0, sizeof pins[i]);
-        if (!found[i] || has_expired(store, &locations[i]))
-            statuses[i] = TKV_NOT_FOUND;
-        else
+        statuses[i] = judge(store, found[i], &locations[i], err);
+        if (statuses[i] == TKV_OK)
             statuses[i] = pin_at(store, &locations[i], keys[i], &pins[i], err);
     }
 }
@@ -425,5 +435,5 @@ enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
 
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
-    return look_up(store, key, &location) ? TKV_OK : fail_absent(err);
+    return look_up(store, key, &location, err);
 }

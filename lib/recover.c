@@ -119,22 +119,45 @@ static enum tkv_status read_log(struct recovery *r, int fd, struct tkv_error *er
     return TKV_OK;
 }
 
-static enum tkv_status read_state(struct recovery *r, struct tkv_error *err)
+static enum tkv_status open_log(struct recovery *r, struct tkv_error *err)
 {
-    struct tkv_store *store = r->store;
-    enum tkv_status status = tkv_manifest_read(store->os, store->dir, &r->manifest, err);
-    int fd;
+    struct tkv_os *os = r->store->os;
+    const int fd = os->open(os, r->store->dir, TKV_WAL_NAME, TKV_OS_READ);
+    enum tkv_status status;
 
-    if (status != TKV_OK)
-        return status;
-    memcpy(store->uuid, r->manifest.uuid, sizeof store->uuid);
-    fd = store->os->open(store->os, store->dir, TKV_WAL_NAME, TKV_OS_READ);
     if (fd == -ENOENT)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, 0, 0, "the file is missing");
     if (fd < 0)
         return tkv_fail_os(err, fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
     status = read_log(r, fd, err);
-    (void)store->os->close(store->os, fd);
+    (void)os->close(os, fd);
+    return status;
+}
+
+/* The manifest's checkpoint stands alone. */
+static void do_without_log(struct recovery *r)
+{
+    free(r->log);
+    r->log = NULL;
+    memset(&r->header, 0, sizeof r->header);
+    r->from = r->manifest.checkpoint;
+    tkv_gaps_note_log(r->store, r->report, 0, r->log_size);
+    r->log_size = 0;
+}
+
+static enum tkv_status read_state(struct recovery *r, struct tkv_error *err)
+{
+    struct tkv_store *store = r->store;
+    enum tkv_status status = tkv_manifest_read(store->os, store->dir, &r->manifest, err);
+
+    if (status != TKV_OK)
+        return status;
+    memcpy(store->uuid, r->manifest.uuid, sizeof store->uuid);
+    status = open_log(r, err);
+    if (tkv_gaps_accept(store, status)) {
+        do_without_log(r);
+        return TKV_OK;
+    }
     if (status != TKV_OK)
         return status;
     if (memcmp(r->header.uuid, store->uuid, sizeof store->uuid) != 0)
@@ -187,6 +210,7 @@ static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
     struct tkv_store *store = r->store;
     const uint32_t used = atomic_load(&store->slots_used);
     enum tkv_status status = TKV_OK;
+    struct tkv_error error;
 
     store->applied_seq_next = r->from.seq_next; /* all in the data files is older */
     tkv_index_presize(store->index, store->options.expected_keys > 0
@@ -195,9 +219,16 @@ static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (file->file_class != TKV_FILE_LARGE)
-            status = tkv_load_file(store, file, r->report, err);
+        if (file->file_class == TKV_FILE_LARGE)
+            continue;
+        status = tkv_load_file(store, file, r->report, &error);
+        if (tkv_gaps_accept(store, status)) {
+            tkv_gaps_note_body(store, r->report, file, error.offset, r->from.seq_next);
+            status = TKV_OK;
+        }
     }
+    if (status != TKV_OK && err != NULL)
+        *err = error;
     if (store->has_tombstones)
         (void)tkv_index_drop_tombstones(store->index);
     return status;
@@ -290,7 +321,16 @@ static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
     /* A mark is about positions of the log with that salt, whichever checkpoint counts. */
     if (r->header.checkpoint.salt == r->from.salt)
         r->replay.durable_mark = r->header.durable_mark;
+    r->replay.seq_next = r->from.seq_next;
+    atomic_store(&store->seq_last, r->from.seq_next - 1);
+    if (r->log == NULL)
+        return TKV_OK;
     status = tkv_replay_run(&r->replay, r->log, r->log_size, replay_group, r, err);
+    if (tkv_gaps_accept(store, status)) {
+        tkv_gaps_note_log(store, report, r->replay.file_offset,
+                          r->replay.position_seen - r->replay.position);
+        status = TKV_OK;
+    }
     report->groups_replayed = r->replay.groups;
     report->records_replayed = r->replay.records;
     report->bytes_replayed = r->replay.bytes;

@@ -85,6 +85,10 @@ struct tkv_store {
     uint64_t marked;        /* log position that the last header block knew as durable */
     uint64_t checkpoint_us; /* when the last one was made, monotonic */
 
+    uint64_t unknown_seq; /* gaps.c: a write up to this one may be missing; 0: none is */
+    char gap_file[TKV_FILE_NAME_SIZE]; /* the first gap, for messages */
+    uint64_t gap_offset;
+
     bool keeps_large;      /* some reference to a large value cannot be read */
     bool has_tombstones;   /* while data files are being loaded: some entry is a delete */
     atomic_bool has_large; /* some record refers to a value in a file of its own, or did */
@@ -222,6 +226,27 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
 /* Write the hint of a file whose records are all durable. A failure costs time at the next
  * opening, nothing else. */
 void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file);
+
+/* ---- gaps.c: what of a damaged store cannot be read ------------------------------- */
+
+/* Opening goes on although something failed with `status`. */
+bool tkv_gaps_accept(const struct tkv_store *store, enum tkv_status status);
+/* The log breaks at `offset`, or cannot be read at all. */
+void tkv_gaps_note_log(struct tkv_store *store, struct tkv_open_report *report,
+                       uint64_t offset, uint64_t bytes);
+/* From `offset` on nobody knows which records are in the file; the checkpoint of the store is
+ * below `seq_next`. */
+void tkv_gaps_note_body(struct tkv_store *store, struct tkv_open_report *report,
+                        const struct tkv_datafile *file, uint64_t offset,
+                        uint64_t seq_next);
+/* A file that cannot be opened: its hint may know its keys. */
+enum tkv_status tkv_gaps_enter_lost(struct tkv_store *store,
+                                    const struct tkv_manifest_file *entry,
+                                    struct tkv_open_report *report, struct tkv_error *err);
+/* May the newest write of a key be in a gap? `location` is that of its newest known record, or
+ * NULL. TKV_CORRUPT then, in a store where answers are certain. */
+enum tkv_status tkv_gaps_check(struct tkv_store *store, const struct tkv_location *location,
+                               struct tkv_error *err);
 
 /* ---- create.c: a new store ------------------------------------------------------- */
 

@@ -153,7 +153,8 @@ enum tkv_event_kind {
     TKV_EVENT_COMPACTION_INSTALLED, /* file: the input; count: moved; bytes: reclaimed */
     TKV_EVENT_FILE_REMOVED,         /* file; bytes: given back */
     TKV_EVENT_DISK_FULL,  /* background work found no room; it tries again later */
-    TKV_EVENT_CORRUPTION, /* file: a data file in which compaction met damage */
+    TKV_EVENT_CORRUPTION, /* file: a data file in which compaction met damage; or, with
+                             options.damage, a gap: file (0 is wal.log), bytes */
     TKV_EVENT_POISONED    /* status: why writes have stopped */
 };
 
@@ -183,6 +184,19 @@ enum tkv_read_mode {
 };
 
 /*
+ * What to do with a store in which damage may hide writes. With any but REFUSE it must be opened
+ * read-only, and the open report counts the gaps. A store whose MANIFEST is damaged, or whose
+ * MANIFEST and log do not belong together, does not open in any way.
+ */
+enum tkv_damage {
+    TKV_DAMAGE_REFUSE,  /* it does not open */
+    TKV_DAMAGE_CERTAIN, /* it opens, and every answer is right: a key that a gap may have a
+                           newer write of is TKV_CORRUPT, be it known or absent */
+    TKV_DAMAGE_NEWEST /* it opens, and reads give the newest value that is left, which may be
+                           one that was overwritten or deleted: for salvage */
+};
+
+/*
  * Always start from TKV_OPTIONS_DEFAULT. Every field holds its real default there, zero means
  * zero, and a value out of the range in brackets is refused with its name, value and range.
  */
@@ -194,7 +208,8 @@ struct tkv_options {
     uint32_t interval_ms; /* INTERVAL: sync the log this often. [1, 3600000] */
     bool create;          /* make the directory and the store when they are missing */
     bool read_only;       /* take no write lock, change nothing, work on read-only media */
-    bool allow_remote;    /* open on NFS and other network file systems all the same */
+    enum tkv_damage damage;
+    bool allow_remote; /* open on NFS and other network file systems all the same */
     enum tkv_read_mode read_mode;
     uint32_t compress_level;    /* zlib level for new values; 0 stores them as is. [0, 9] */
     uint32_t compress_size_min; /* do not try to compress smaller values. [0, 512 MiB] */
@@ -216,11 +231,12 @@ struct tkv_options {
     void *event_context;
 };
 
-#define TKV_OPTIONS_DEFAULT                                                               \
-    {                                                                                     \
-        sizeof(struct tkv_options), TKV_DURABILITY_ALWAYS, 1000, true, false, false,      \
-            TKV_READ_MMAP, 0, 64, 5u * 1000 * 1000, 512u * 1024 * 1024, 5u * 1000 * 1000, \
-            1.4, 64u * 1024 * 1024, 0, true, true, NULL, NULL                             \
+#define TKV_OPTIONS_DEFAULT                                                              \
+    {                                                                                    \
+        sizeof(struct tkv_options), TKV_DURABILITY_ALWAYS, 1000, true, false,            \
+            TKV_DAMAGE_REFUSE, false, TKV_READ_MMAP, 0, 64, 5u * 1000 * 1000,            \
+            512u * 1024 * 1024, 5u * 1000 * 1000, 1.4, 64u * 1024 * 1024, 0, true, true, \
+            NULL, NULL                                                                   \
     }
 
 /* ---- Open and close ------------------------------------------------------------------ */
@@ -242,7 +258,9 @@ struct tkv_open_report {
     uint64_t data_files; /* opened */
     uint64_t hints_used; /* data files loaded from their hint file */
     uint64_t
-        hints_rebuilt; /* data files read in full because the hint was missing or bad */
+        hints_rebuilt;  /* data files read in full because the hint was missing or bad */
+    uint64_t gaps;      /* with options.damage: places that cannot be read ... */
+    uint64_t gap_bytes; /* ... and how much is in them, as far as known */
     uint64_t files_removed; /* leftovers of an interrupted compaction or creation */
     uint64_t micros;        /* spent in all */
 };

@@ -76,7 +76,7 @@ static bool read_first(struct examination *x)
 {
     struct oracle_report why;
 
-    if (!reading_take(x->store, false, &x->reading, &why))
+    if (!reading_take(x->store, READING_WHOLE, &x->reading, &why))
         return wrong(x, "%s", why.text);
     x->least = evidence_least(x->sample, x->wound);
     if (reading_matches(x->sample->oracle, &x->reading, x->least, x->sample->oracle->issued,
@@ -123,13 +123,13 @@ static void classify(struct examination *x)
 
 /* ---- Using it ------------------------------------------------------------------------------- */
 
-static bool read_again(struct examination *x, const struct oracle *oracle, bool is_quick,
-                       const char *when)
+static bool read_again(struct examination *x, const struct oracle *oracle,
+                       enum reading_way way, const char *when)
 {
     struct oracle_report why;
     size_t prefix;
 
-    if (!reading_take(x->store, is_quick, &x->reading, &why))
+    if (!reading_take(x->store, way, &x->reading, &why))
         return wrong(x, "%s: %s", when, why.text);
     return reading_matches(oracle, &x->reading, oracle->issued, oracle->issued,
                            x->disk->wall_ms, &prefix, &why) ||
@@ -148,7 +148,7 @@ static bool write_some(struct examination *x, struct oracle *oracle)
     if (oracle_put(oracle, x->store, key, 77, 0, ORACLE_NEVER, now_us, &err) != TKV_OK ||
         oracle_delete(oracle, x->store, (key + 1) % ORACLE_KEYS, now_us, &err) != TKV_OK)
         return wrong(x, "writing: %s", err.message);
-    if (!read_again(x, oracle, true, "after writing"))
+    if (!read_again(x, oracle, READING_QUICK, "after writing"))
         return false;
     return !x->reading.unreadable[key] || wrong(x, "key %u is not overwritten", key);
 }
@@ -160,7 +160,8 @@ static bool use(struct examination *x, struct oracle *oracle)
 
     if (status != TKV_OK && status != TKV_CORRUPT && status != TKV_IO)
         return wrong(x, "compaction: %s", err.message);
-    return read_again(x, oracle, false, "after compaction") && write_some(x, oracle);
+    return read_again(x, oracle, READING_WHOLE, "after compaction") &&
+           write_some(x, oracle);
 }
 
 static bool close_it(struct examination *x)
@@ -183,7 +184,7 @@ static bool come_back(struct examination *x, const struct oracle *oracle)
     x->verdict->later_refused = status != TKV_OK;
     if (status != TKV_OK)
         return true;
-    if (!read_again(x, oracle, false, "reopened"))
+    if (!read_again(x, oracle, READING_WHOLE, "reopened"))
         return false;
     return strcmp(wounded_name(x), SAMPLE_FOREIGN) == 0 ||
            simdisk_file_read(x->disk, SAMPLE_FOREIGN, foreign, 4, 0) == 4 ||
@@ -232,6 +233,60 @@ static bool look_without_touching(struct examination *x, uint64_t hash)
     return good;
 }
 
+/* A refused store, opened in spite of its gaps. That must be possible when a data file is
+ * damaged; a log may not even belong to the manifest. */
+static bool open_with_gaps(struct examination *x, enum tkv_damage damage)
+{
+    struct tkv_open_report report;
+    struct tkv_error err;
+    uint64_t number;
+
+    x->options.damage = damage;
+    if (open_again(x, &report, &err) == TKV_OK)
+        return report.gaps > 0 || wrong(x, "refused, and then without a gap");
+    return tkv_file_name_parse(wounded_name(x), &number) != TKV_NAME_DATA ||
+           wrong(x, "does not open with gaps: %s", err.message);
+}
+
+static bool read_certain(struct examination *x)
+{
+    const struct oracle *oracle = x->sample->oracle;
+    struct oracle_report why;
+    size_t prefix;
+
+    if (!open_with_gaps(x, TKV_DAMAGE_CERTAIN) || x->store == NULL)
+        return x->verdict->outcome != OUTCOME_WRONG;
+    if (!reading_take(x->store, READING_GAPS, &x->reading, &why) ||
+        !reading_matches(oracle, &x->reading, oracle->issued, oracle->issued,
+                         x->disk->wall_ms, &prefix, &why))
+        return wrong(x, "certain: %s", why.text);
+    x->verdict->has_gaps = true;
+    x->verdict->certain_keys = ORACLE_KEYS - (unsigned)x->reading.unreadable_count;
+    return close_it(x);
+}
+
+static bool read_newest(struct examination *x)
+{
+    struct oracle_report why;
+
+    if (!open_with_gaps(x, TKV_DAMAGE_NEWEST) || x->store == NULL)
+        return x->verdict->outcome != OUTCOME_WRONG;
+    if (!reading_take(x->store, READING_GAPS, &x->reading, &why) ||
+        !reading_is_of_its_keys(x->sample->oracle, &x->reading, &why))
+        return wrong(x, "newest: %s", why.text);
+    x->verdict->salvaged_keys = (unsigned)x->reading.found.count;
+    return close_it(x);
+}
+
+static void look_through_gaps(struct examination *x, uint64_t hash)
+{
+    x->options.read_only = true;
+    if (read_certain(x) && read_newest(x) && simdisk_hash(x->disk) != hash)
+        (void)wrong(x, "reading through gaps changed the store");
+    x->options.read_only = false;
+    x->options.damage = TKV_DAMAGE_REFUSE;
+}
+
 static void go_through(struct examination *x)
 {
     const uint64_t hash = simdisk_hash(x->disk), kept = kept_bytes(x->disk);
@@ -242,7 +297,8 @@ static void go_through(struct examination *x)
     if (x->wound != NULL && x->wound->number % 3 == 0 && !look_without_touching(x, hash))
         return;
     if (open_again(x, &report, &err) != TKV_OK) {
-        (void)check_refusal(x, &err, hash);
+        if (check_refusal(x, &err, hash))
+            look_through_gaps(x, hash);
         return;
     }
     if (!read_first(x) || !check_harm(x))

@@ -25,8 +25,11 @@ extern const char *const outcome_names[OUTCOMES];
 
 struct verdict {
     enum outcome outcome;
-    bool later_refused; /* it opened once, and not again */
-    char text[512];     /* what is wrong, or how it was refused */
+    bool later_refused;     /* it opened once, and not again */
+    bool has_gaps;          /* refused, but it opens with its gaps; then ... */
+    unsigned certain_keys;  /* ... so many keys have an answer, of all that there are ... */
+    unsigned salvaged_keys; /* ... and so many values can be saved */
+    char text[512];         /* what is wrong, or how it was refused */
 };
 
 /* The most memory that the undamaged sample needs; to be measured before it is examined. */

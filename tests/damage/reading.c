@@ -48,8 +48,8 @@ static bool is_as_noted(const struct reading *r, unsigned key, const void *value
            r->found.hash[key] == XXH3_64bits(value, size);
 }
 
-static bool read_key(struct tkv_store *store, struct reading *r, unsigned key,
-                     struct oracle_report *why)
+static bool read_key(struct tkv_store *store, enum reading_way way, struct reading *r,
+                     unsigned key, struct oracle_report *why)
 {
     struct tkv_error err = {.message = ""};
     void *value = NULL;
@@ -58,7 +58,8 @@ static bool read_key(struct tkv_store *store, struct reading *r, unsigned key,
     const enum tkv_status status =
         tkv_get_copy(store, oracle_key(key), &value, &size, &err);
 
-    if (exists != (status == TKV_NOT_FOUND ? TKV_NOT_FOUND : TKV_OK))
+    if (exists != (status == TKV_NOT_FOUND ? TKV_NOT_FOUND : TKV_OK) &&
+        !(way == READING_GAPS && exists == TKV_CORRUPT && status == TKV_CORRUPT))
         return refuse(why, "exists(key %u) is %d, get %d", key, (int)exists, (int)status);
     if (status == TKV_NOT_FOUND)
         return true;
@@ -153,7 +154,7 @@ static bool check_entry(struct reading *r, enum tkv_status status,
            refuse(why, "iterator(key %u) and get_copy differ", key);
 }
 
-static bool read_entries(struct tkv_store *store, struct reading *r,
+static bool read_entries(struct tkv_store *store, enum reading_way way, struct reading *r,
                          struct oracle_report *why)
 {
     bool seen[ORACLE_KEYS] = {false}, good = true;
@@ -172,6 +173,8 @@ static bool read_entries(struct tkv_store *store, struct reading *r,
     }
     tkv_iterator_free(iterator);
     for (unsigned key = 0; key < ORACLE_KEYS && good; key++) {
+        if (way == READING_GAPS && r->unreadable[key])
+            continue;
         if (seen[key] != (r->found.present[key] || r->unreadable[key]))
             good = refuse(why, "iteration and get disagree whether key %u exists", key);
     }
@@ -196,22 +199,25 @@ static bool verify(struct tkv_store *store, const struct reading *r,
                   r->found.count);
 }
 
-bool reading_take(struct tkv_store *store, bool is_quick, struct reading *r,
+bool reading_take(struct tkv_store *store, enum reading_way way, struct reading *r,
                   struct oracle_report *why)
 {
+    const bool is_quick = way == READING_QUICK;
     struct tkv_stats stats;
 
     memset(r, 0, sizeof *r);
     for (unsigned key = 0; key < ORACLE_KEYS; key++) {
-        if (!read_key(store, r, key, why))
+        if (!read_key(store, way, r, key, why))
             return false;
     }
     for (unsigned key = 0; key < ORACLE_KEYS && !is_quick; key++) {
         if (!read_into_buffer(store, r, key, why))
             return false;
     }
-    if ((!is_quick && !read_together(store, r, why)) || !read_entries(store, r, why))
+    if ((!is_quick && !read_together(store, r, why)) || !read_entries(store, way, r, why))
         return false;
+    if (way == READING_GAPS)
+        return true;
     if (tkv_stats(store, &stats, NULL) != TKV_OK ||
         stats.keys != r->found.count + r->unreadable_count)
         return refuse(why, "stats.keys is %" PRIu64 ", %zu can be read, %zu cannot",
@@ -262,4 +268,26 @@ bool reading_matches(const struct oracle *oracle, const struct reading *r, size_
     }
     return any || refuse(why, "no prefix from %zu to %zu fits; after %zu key %u differs",
                          least, most, most, wrong);
+}
+
+static bool was_written(const struct oracle *oracle, const struct reading *r, unsigned key)
+{
+    for (size_t i = 0; i < oracle->item_count; i++) {
+        const struct oracle_item *item = &oracle->items[i];
+
+        if (item->key == key && !item->is_delete && item->size == r->found.size[key] &&
+            item->hash == r->found.hash[key])
+            return true;
+    }
+    return false;
+}
+
+bool reading_is_of_its_keys(const struct oracle *oracle, const struct reading *r,
+                            struct oracle_report *why)
+{
+    for (unsigned key = 0; key < ORACLE_KEYS; key++) {
+        if (r->found.present[key] && !was_written(oracle, r, key))
+            return refuse(why, "the value of key %u was never written", key);
+    }
+    return true;
 }

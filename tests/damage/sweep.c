@@ -159,6 +159,9 @@ static void do_one(const struct sweep *s, struct progress *p, const struct job *
         p->totals.bits += job->kind == WOUND_BIT;
         p->totals.wrong += verdict.outcome == OUTCOME_WRONG;
         p->totals.later_refused += verdict.later_refused;
+        p->totals.with_gaps += verdict.has_gaps;
+        p->totals.certain_keys += verdict.certain_keys;
+        p->totals.salvaged_keys += verdict.salvaged_keys;
         p->totals.outcomes[job->sample][job->kind][verdict.outcome]++;
         if (verdict.outcome == OUTCOME_WRONG)
             report(s, p, job, &wound, &verdict);
@@ -225,6 +228,9 @@ static void add_totals(struct sweep_totals *to, const struct sweep_totals *from)
     to->wrong += from->wrong;
     to->crashes += from->crashes;
     to->later_refused += from->later_refused;
+    to->with_gaps += from->with_gaps;
+    to->certain_keys += from->certain_keys;
+    to->salvaged_keys += from->salvaged_keys;
     for (size_t i = 0; i < SWEEP_SAMPLES_MAX; i++) {
         for (size_t kind = 0; kind < WOUND_KINDS; kind++) {
             for (size_t o = 0; o < OUTCOMES; o++)

@@ -20,6 +20,7 @@ struct sweep_options {
 
 struct sweep_totals {
     uint64_t damages, bits, wrong, crashes, later_refused;
+    uint64_t with_gaps, certain_keys, salvaged_keys;
     uint64_t outcomes[SWEEP_SAMPLES_MAX][WOUND_KINDS][OUTCOMES];
 };
 

@@ -109,6 +109,13 @@ static void print_totals(struct sample *const *samples, const struct sweep_total
     }
     printf("%" PRIu64 " stores opened once and were refused later\n",
            totals->later_refused);
+    if (totals->with_gaps > 0)
+        printf("%" PRIu64
+               " refused stores open with gaps; of %u keys each, %.1f have a certain "
+               "answer and %.1f a value to save\n",
+               totals->with_gaps, ORACLE_KEYS,
+               (double)totals->certain_keys / (double)totals->with_gaps,
+               (double)totals->salvaged_keys / (double)totals->with_gaps);
 }
 
 /* ---- The program ----------------------------------------------------------------------------------- */

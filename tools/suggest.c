@@ -39,18 +39,19 @@ static size_t distance(const char *from, const char *to)
 static const char *synonym(const char *name)
 {
     static const char *const synonyms[][2] = {
-        {"put",    "set"   },
-        {"delete", "del"   },
-        {"rm",     "del"   },
-        {"remove", "del"   },
-        {"ls",     "list"  },
-        {"keys",   "list"  },
-        {"scan",   "list"  },
-        {"export", "dump"  },
-        {"import", "load"  },
-        {"info",   "stats" },
-        {"check",  "verify"},
-        {"size",   "count" },
+        {"put",    "set"    },
+        {"delete", "del"    },
+        {"rm",     "del"    },
+        {"remove", "del"    },
+        {"ls",     "list"   },
+        {"keys",   "list"   },
+        {"scan",   "list"   },
+        {"export", "dump"   },
+        {"import", "load"   },
+        {"info",   "stats"  },
+        {"check",  "verify" },
+        {"repair", "salvage"},
+        {"size",   "count"  },
     };
 
     for (size_t i = 0; i < sizeof synonyms / sizeof synonyms[0]; i++) {

@@ -140,6 +140,22 @@ static const struct verb verify_verb = {
         "Exits 3 when there are findings.",
 };
 
+static const struct verb salvage_verb = {
+    .name = "salvage",
+    .operands = "NEWDIR",
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = run_salvage,
+    .summary = "copy what is left of a damaged store to a new one",
+    .details =
+        "Changes nothing in the damaged store. One line for each gap (\"gap\", the file, "
+        "its\n"
+        "bytes), for each key whose value may have been overwritten or deleted\n"
+        "(\"uncertain\") and for each key whose value cannot be read (\"lost\"); then a\n"
+        "summary. Keys that nobody knows of are in no line but that of the gap. Exits 3\n"
+        "when anything is missing. A damaged MANIFEST cannot be salvaged.",
+};
+
 static const struct verb version_verb = {
     .name = "version",
     .operands = "",
@@ -160,9 +176,9 @@ static const struct verb help_verb = {
 };
 
 const struct verb *const verbs[] = {
-    &set_verb,    &get_verb,     &del_verb,  &exists_verb, &list_verb,
-    &count_verb,  &load_verb,    &dump_verb, &stats_verb,  &compact_verb,
-    &verify_verb, &version_verb, &help_verb,
+    &set_verb,    &get_verb,     &del_verb,     &exists_verb, &list_verb,
+    &count_verb,  &load_verb,    &dump_verb,    &stats_verb,  &compact_verb,
+    &verify_verb, &salvage_verb, &version_verb, &help_verb,
 };
 
 const size_t verb_count = sizeof verbs / sizeof verbs[0];

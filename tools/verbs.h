@@ -13,6 +13,7 @@ verb_fn run_list, run_count, run_dump;         /* all_keys.c */
 verb_fn run_load;                              /* load.c */
 verb_fn run_stats;                             /* stats.c */
 verb_fn run_compact, run_verify;               /* upkeep.c */
+verb_fn run_salvage;                           /* salvage.c */
 verb_fn run_version, run_help;                 /* help.c */
 
 struct verb {

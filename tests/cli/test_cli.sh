@@ -622,6 +622,60 @@ missing_data_file_is_found() {
     [ ! -s err ]
 }
 
+# ---- salvage -----------------------------------------------------------------------------------
+
+salvage_of_a_sound_store_is_a_copy() {
+    numbered_lines 500 >lines
+    on 0 load lines
+    on 0 set --ttl-ms 3600000 passing value
+    on 0 salvage new
+    grep -q '^501 keys saved, 0 of them uncertain, 0 known keys lost; 0 gaps' out
+    run 0 -d new count
+    grep -qx 501 out
+    on 0 del passing
+    run 0 -d new del passing
+    on 0 dump before
+    run 0 -d new dump after
+    cmp before after
+    on 2 salvage new
+}
+
+salvage_saves_what_lies_before_damage() {
+    numbered_lines 2000 >lines
+    on 0 load lines
+    on 0 dump before
+    damage store/0000000001.data 40000
+    rm store/0000000001.hint
+    on 3 get 0000001
+    cksum store/* >sums
+    on 3 salvage new
+    grep -q '^gap	0000000001\.data	[1-9]' out
+    grep -q '^uncertain	0000001$' out
+    grep -q '^[1-9][0-9]* keys saved, .* 1 gaps of [1-9]' out
+    cksum store/* | cmp - sums
+    run 0 -d new dump after
+    [ "$(wc -l <after)" -gt 100 ]
+    [ "$(wc -l <after)" -lt 2000 ]
+    [ -z "$(comm -13 before after)" ]
+}
+
+salvage_with_a_hint_names_the_lost_keys() {
+    on 0 set key value
+    rm store/0000000001.data
+    on 3 get key
+    on 3 salvage new
+    grep -q '^lost	key$' out
+    grep -q '^0 keys saved, 0 of them uncertain, 1 known keys lost; 1 gaps' out
+}
+
+salvage_needs_a_manifest() {
+    on 0 set key value
+    damage store/MANIFEST 20
+    on 3 salvage new
+    complains MANIFEST
+    [ ! -e new ]
+}
+
 # ---- Bad times ---------------------------------------------------------------------------------
 
 a_second_process_finds_it_locked() {

@@ -166,6 +166,79 @@ TEST(what_an_expired_record_hides_stays_hidden)
     }
 }
 
+/* A delete before a checkpoint's padding became zeros as well. */
+TEST(a_delete_that_became_padding_is_missed_by_compaction_and_not_dropped)
+{
+    const uint8_t zeros[64] = {0};
+    struct fixture f;
+    uint8_t byte;
+    size_t size;
+    uint64_t at;
+
+    begin(&f);
+    fill_first_file(&f);
+    put_bytes(&f, "garbage", 1, 100); /* so that the delete does not begin a block */
+    del(&f, "victim");
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    for (unsigned i = 0; i < 30; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    keep_file(&f, "0000000002.data", &first);
+    at = find_record(&first, "victim", 0, &size);
+    CHECK(size <= sizeof zeros);
+    overwrite(&f, "0000000002.data", at, zeros, size);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.corruptions, 1);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    open_again(&f);
+    CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+    end(&f);
+}
+
+/* ---- When the power fails -------------------------------------------------------------- */
+
+struct cut {
+    struct fixture fixture; /* first: it is what the events are for */
+    struct simdisk *after;
+};
+
+static void cut_when_installed(void *context, const struct tkv_event *event)
+{
+    struct cut *cut = context;
+
+    if (event->kind == TKV_EVENT_COMPACTION_INSTALLED && cut->after == NULL)
+        cut->after =
+            simdisk_survivor(cut->fixture.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+}
+
+/* The later record of "key" is in the log and not synced by anybody else. */
+TEST(what_made_a_record_dead_is_as_durable_as_its_removal)
+{
+    struct cut cut = {.after = NULL};
+    struct fixture *f = &cut.fixture;
+
+    begin_closed(f);
+    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.on_event = cut_when_installed;
+    open_again(f);
+    put_bytes(f, "key", 1, 100);
+    put_bytes(f, "live", 1, 100);
+    for (unsigned i = 0; i < 30; i++)
+        put_bytes(f, "garbage", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "key", 2, 100);
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    CHECK(cut.after != NULL);
+    (void)tkv_close(f->store, NULL);
+    simdisk_free(f->disk);
+    f->disk = cut.after;
+    f->store = NULL;
+    open_again(f);
+    check_byte(f, "key", 2);
+    check_byte(f, "live", 1);
+    end(f);
+}
+
 /* ---- When it fails --------------------------------------------------------------------- */
 
 struct sums {

@@ -492,6 +492,15 @@ static void order_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
     leave(os);
 }
 
+/* What a compaction has replaced may be given back in pieces. */
+static bool is_dropped(const struct order_state *s, const struct order_file *file)
+{
+    uint64_t number;
+
+    return tkv_file_name_parse(file->name, &number) == TKV_NAME_DATA &&
+           !order_checkpoint_lists(s, number);
+}
+
 static int order_truncate(struct tkv_os *os, int fd, uint64_t size)
 {
     struct order_state *s = enter_change(os, "truncate");
@@ -501,7 +510,7 @@ static int order_truncate(struct tkv_os *os, int fd, uint64_t size)
     if (file != NULL) {
         s->call_file = file->name;
         s->call_offset = size;
-        if (size < file->claimed ||
+        if ((size < file->claimed && !is_dropped(s, file)) ||
             (is_log(file) && size < file->synced_size && file->synced_size != UINT64_MAX))
             order_break(s, "what is durable in it is cut away");
     }

@@ -165,6 +165,60 @@ TEST(a_log_that_became_shorter_is_refused_though_nothing_in_it_is_needed)
     end(&f);
 }
 
+/* Where and what: the error tells. */
+static void check_refused(struct fixture *f, const char *file, uint64_t offset)
+{
+    memset(&err, 0xff, sizeof err);
+    CHECK_EQ(try_open(f), TKV_CORRUPT);
+    CHECK_STR(err.file, file);
+    CHECK_EQ(err.offset, offset);
+    CHECK_EQ(err.seq, 0);
+    CHECK(err.message[0] != 0);
+}
+
+TEST(a_log_that_is_gone_or_all_but_gone_is_refused)
+{
+    struct fixture f;
+
+    begin_aged(&f, "wal.log");
+    CHECK(simdisk_file_truncate(f.disk, "wal.log", TKV_WAL_RING_START) >= 0);
+    check_refused(&f, "wal.log", TKV_WAL_RING_START);
+    CHECK(simdisk_file_truncate(f.disk, "wal.log", TKV_WAL_RING_START - 1) >= 0);
+    check_refused(&f, "wal.log", TKV_WAL_RING_START - 1);
+    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
+    check_refused(&f, "wal.log", 0);
+    end(&f);
+}
+
+TEST(a_log_whose_headers_are_both_damaged_is_refused)
+{
+    const uint8_t bytes[2 * TKV_BLOCK_SIZE] = {0};
+    struct fixture f;
+
+    begin_aged(&f, "wal.log");
+    overwrite(&f, "wal.log", 0, bytes, sizeof bytes);
+    check_refused(&f, "wal.log", 0);
+    CHECK(strstr(err.message, "header") != NULL);
+    end(&f);
+}
+
+TEST(a_log_of_a_newer_format_is_not_taken_for_damage)
+{
+    struct fixture f;
+
+    begin_aged(&f, "wal.log");
+    keep_file(&f, "wal.log", &first);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t *block = first.bytes + i * TKV_BLOCK_SIZE;
+
+        tkv_put_le32(block + 12, TKV_FORMAT_VERSION + 1);
+        tkv_put_le32(block + 8, tkv_crc32(0, block + 12, TKV_BLOCK_SIZE - 12));
+    }
+    put_file(&f, "wal.log", &first);
+    CHECK_EQ(try_open(&f), TKV_UNSUPPORTED);
+    end(&f);
+}
+
 TEST(a_file_of_another_store_is_refused)
 {
     static const char *const names[] = {"wal.log", DATA};
@@ -188,8 +242,7 @@ TEST(a_file_of_another_store_is_refused)
         CHECK_OK(tkv_close(f.store, &err));
         f.store = NULL;
         put_file(&f, names[i], &first);
-        CHECK_EQ(try_open(&f), TKV_CORRUPT);
-        CHECK_STR(err.file, names[i]);
+        check_refused(&f, names[i], 16); /* the uuid */
         end(&f);
     }
 }

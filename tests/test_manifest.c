@@ -353,6 +353,9 @@ TEST(every_truncation_and_every_addition_is_refused)
     memcpy(longer, bytes.data, bytes.size);
     for (size_t size = bytes.size + 1; size < sizeof longer; size++)
         CHECK_EQ(refused(tkv_bytes(longer, size), &err), TKV_CORRUPT);
+    /* Not even with a checksum over all of it. */
+    tkv_put_le32(longer + bytes.size + 44, tkv_crc32(0, longer, bytes.size + 44));
+    CHECK_EQ(refused(tkv_bytes(longer, bytes.size + 48), &err), TKV_CORRUPT);
     release(bytes);
 }
 

@@ -201,6 +201,20 @@ TEST(the_next_lap_may_follow_in_the_middle_of_a_block)
     CHECK_EQ(log->replay.position, 65 * BLOCK + 96);
 }
 
+/* Wherever in its block the last group ended: at half of it, too. */
+TEST(the_next_lap_is_found_from_every_end)
+{
+    for (uint64_t end = 8; end <= 2 * BLOCK; end += 8) {
+        struct log *log = begin_log();
+
+        log->offset = log->from.file_offset = START + end;
+        log->position = log->durable = log->from.position = 64 * BLOCK + end;
+        next_lap(log);
+        add(log, 1, false);
+        check_clean_end(log, 1, log->offset, log->position);
+    }
+}
+
 TEST(a_group_may_end_with_the_file)
 {
     struct log *log = begin_log();

@@ -589,7 +589,9 @@ TEST(a_failed_sync_poisons_the_log)
     o.disk->fail_count = 0;
     o.disk->fail_errno = ENOSPC; /* whatever it says, nobody knows what is on disk */
     o.disk->fail_at = 1;
+    memset(&err, 0, sizeof err);
     CHECK_EQ(tkv_wal_sync(&o.wal, &err), TKV_IO);
+    CHECK_EQ(err.os_errno, ENOSPC);
     CHECK_EQ(state_of(&o).durable, POSITION);
     CHECK_EQ(tkv_wal_sync(&o.wal, &err), TKV_POISONED);
     CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
@@ -660,8 +662,9 @@ TEST(a_header_that_cannot_be_written_poisons_the_log)
     o.disk->fail_count = 0;
     o.disk->fail_errno = ENOSPC;
     o.disk->fail_at = 1;
+    memset(&err, 0, sizeof err);
     CHECK_EQ(tkv_wal_write_header(&o.wal, &header, &err), TKV_IO);
-    CHECK(err.message[0] != 0);
+    CHECK_EQ(err.os_errno, ENOSPC);
     CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
     end(&o);
 }

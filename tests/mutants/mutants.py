@@ -193,7 +193,7 @@ def main():
         if by_whom is not None:
             killers[re.sub(r" --processes 1 --states \d+ --only", "", by_whom)] += 1
         if outcome == "survived":
-            print(f"## {file}\n- {mutant.describe()}", flush=True)
+            print(f"## {file}\n- {mutant.describe()}\n  line {mutant.line}", flush=True)
     print()
     for check, count in killers.most_common():
         print(f"{count:5} {check}")

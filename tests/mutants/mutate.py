@@ -2,6 +2,7 @@
 """The mutants of one C source file: each differs from it in one small place, as a slip of the
 pen would. Works on the text: comments, strings, preprocessor lines and assertions are left
 alone, and no mutant changes the number of lines."""
+import collections
 import re
 
 RELATIONS = {"<": ["<=", ">="], "<=": ["<", ">"], ">": [">=", "<="], ">=": [">", "<"], "==": ["!="], "!=": ["=="]}
@@ -11,17 +12,19 @@ OPERATORS = {"&&": "||", "||": "&&", "+": "-", "-": "+", "*": "/", "/": "*", "%"
 
 class Mutant:
     """`text` is the whole mutated file; (function, was, becomes) tell a reader where and what,
-    in words that survive edits elsewhere in the file."""
+    in words that survive edits elsewhere in the file;
+    of several that read alike in a function, the second has ordinal 2."""
 
     def __init__(self, source, function, line, at, end, was, becomes):
-        self.function, self.line = function, line
+        self.function, self.line, self.ordinal = function, line, 1
         self.text = source[:at] + becomes + source[end:]
         begin, stop = source.rfind("\n", 0, at) + 1, source.find("\n", end)
         self.was = " ".join(source[begin:stop].split())
         self.becomes = " ".join((source[begin:at] + becomes + source[end:stop]).split()) if was else becomes
 
     def describe(self):
-        return f"{self.function}: `{self.was}` becomes `{self.becomes}`"
+        ordinal = f" ({self.ordinal})" if self.ordinal > 1 else ""
+        return f"{self.function}: `{self.was}` becomes `{self.becomes}`{ordinal}"
 
 
 def blank(match):
@@ -118,7 +121,7 @@ def mutants(source):
     code = mask(source)
     for name, result, start, end in functions(code):
         body = code[start:end]
-        seen = set()
+        seen, alike = set(), collections.Counter()
         for at, stop, becomes in replacements(body, result):
             if becomes == "!(":
                 depth, close = 1, at
@@ -134,4 +137,7 @@ def mutants(source):
                 continue
             seen.add((at, stop, becomes))
             line = source.count("\n", 0, start + at) + 1
-            yield Mutant(source, name, line, start + at, start + stop, stop > at, becomes)
+            mutant = Mutant(source, name, line, start + at, start + stop, stop > at, becomes)
+            alike[mutant.was, mutant.becomes] += 1
+            mutant.ordinal = alike[mutant.was, mutant.becomes]
+            yield mutant

@@ -18,6 +18,8 @@ static bool push(uint64_t **numbers, size_t *count, size_t *capacity, uint64_t n
     return true;
 }
 
+#define NUMBER_MAX (UINT64_C(1) << 62)
+
 static void note_name(void *context, const char *name)
 {
     struct tkv_directory *d = context;
@@ -46,7 +48,8 @@ static void note_name(void *context, const char *name)
     case TKV_NAME_FOREIGN:
         break;
     }
-    if (number > d->highest_number)
+    /* Whatever has a higher number is not a file of this store: it never counts that far. */
+    if (number > d->highest_number && number <= NUMBER_MAX)
         d->highest_number = number;
 }
 

@@ -119,6 +119,33 @@ static enum tkv_status read_log(struct recovery *r, int fd, struct tkv_error *er
     return TKV_OK;
 }
 
+/* Counters begin at 1 and are counted up one by one, or byte by byte: none comes near this
+ * end, beyond which a recovered store could not count on. */
+#define COUNTER_END (INT64_MAX - (INT64_C(1) << 40))
+
+static enum tkv_status check_counters(const struct recovery *r, struct tkv_error *err)
+{
+    const struct {
+        const char *file, *name;
+        uint64_t value;
+    } counters[] = {
+        {TKV_MANIFEST_NAME, "epoch",       r->manifest.epoch                },
+        {TKV_MANIFEST_NAME, "next number", r->manifest.next_number          },
+        {TKV_MANIFEST_NAME, "generation",  r->manifest.checkpoint.generation},
+        {TKV_WAL_NAME,      "generation",  r->header.checkpoint.generation  },
+        {TKV_WAL_NAME,      "position",    r->from.position                 },
+        {TKV_WAL_NAME,      "seq next",    r->from.seq_next                 },
+    };
+
+    for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
+        if (counters[i].value >= COUNTER_END)
+            return tkv_fail_corrupt(err, counters[i].file, 0, 0, "its %s is %llu",
+                                    counters[i].name,
+                                    (unsigned long long)counters[i].value);
+    }
+    return TKV_OK;
+}
+
 static enum tkv_status open_log(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_os *os = r->store->os;
@@ -156,14 +183,15 @@ static enum tkv_status read_state(struct recovery *r, struct tkv_error *err)
     status = open_log(r, err);
     if (tkv_gaps_accept(store, status)) {
         do_without_log(r);
-        return TKV_OK;
+        return check_counters(r, err);
     }
     if (status != TKV_OK)
         return status;
     if (memcmp(r->header.uuid, store->uuid, sizeof store->uuid) != 0)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, 16, 0,
                                 "it belongs to another store than %s", TKV_MANIFEST_NAME);
-    return merge_header(r, err);
+    status = merge_header(r, err);
+    return status == TKV_OK ? check_counters(r, err) : status;
 }
 
 /* ---- Data files ------------------------------------------------------------------ */

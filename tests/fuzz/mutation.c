@@ -246,7 +246,8 @@ static void make_name(struct fuzz_input *in, char out[TKV_FILE_NAME_SIZE])
     static const char *const names[] = {TKV_MANIFEST_NAME, TKV_WAL_NAME,
                                         TKV_MANIFEST_TEMPORARY_NAME, "foreign"};
     const unsigned choice = fuzz_u8(in) % 6;
-    const uint64_t number = fuzz_u8(in) + UINT64_C(1);
+    const unsigned given = fuzz_u8(in);
+    const uint64_t number = given == 255 ? INT64_MAX : given + UINT64_C(1);
 
     if (choice == 4)
         tkv_data_name(number, out);

@@ -55,8 +55,8 @@ bool tkv_large_decode(struct tkv_slice value, struct tkv_large_reference *ret_re
     r.raw_size = tkv_get_le32(p + 16);
     r.chunk_count = tkv_get_le32(p + 20);
     r.table_crc = tkv_get_le32(p + 24);
-    if (r.number == 0 || r.number > INT64_MAX || tkv_get_le32(p + 28) != 0 || r.raw_size > TKV_VALUE_SIZE_MAX ||
-        r.stored_size > r.raw_size)
+    if (r.number == 0 || r.number > INT64_MAX || tkv_get_le32(p + 28) != 0 ||
+        r.raw_size > TKV_VALUE_SIZE_MAX || r.stored_size > r.raw_size)
         return false;
     if (r.chunk_count != (r.raw_size + (uint64_t)CHUNK_SIZE - 1) / CHUNK_SIZE)
         return false;

@@ -45,6 +45,7 @@ SEEDS = os.path.join(HERE, "corpus")
 # Stacks of allocations and a long quarantine cost half of the speed; memory.c finds leaks.
 ASAN_OPTIONS = "malloc_context_size=0:quarantine_size_mb=8:detect_leaks=0:abort_on_error=1"
 MINIMISE_SECONDS = 20
+KEPT_MAX = 48  # seeds of one target
 
 
 def say(text):
@@ -139,12 +140,14 @@ def merge(directory, name):
     os.makedirs(first, exist_ok=True)
     run([os.path.join(directory, "tests", "fuzz", "fuzz_seeds"), first])
     with tempfile.TemporaryDirectory(dir=directory) as kept:
-        run([program, "-merge=1", "-set_cover_merge=1", "-use_counters=0", *options_for(name), kept,
+        run([program, "-merge=1", "-set_cover_merge=1", "-use_counters=0", "-use_cmp=0", *options_for(name), kept,
              *seeds_of(name), corpus, os.path.join(first, name)], subprocess.DEVNULL)
         for path in files_in(os.path.join(SEEDS, name)):
             if re.fullmatch(r"[0-9a-f]{40}", os.path.basename(path)):
                 os.remove(path)
-        for path in files_in(kept):
+        smallest_first = sorted(files_in(kept), key=os.path.getsize)
+        step = max(1, -(-len(smallest_first) // KEPT_MAX))
+        for path in smallest_first[::step]:
             if not os.path.exists(os.path.join(SEEDS, name, os.path.basename(path))):
                 shutil.copy(path, os.path.join(SEEDS, name))
     say(f"{name:12} {len(files_in(os.path.join(SEEDS, name)))} inputs")
@@ -207,7 +210,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--merge", action="store_true")
     arguments = parser.parse_args()
-    names = arguments.target or list(TARGETS)
+    names = sorted(arguments.target or TARGETS, key=lambda name: -TARGETS[name][0])
     directory = build(arguments.engine)
     if arguments.merge:
         for name in names:

@@ -54,6 +54,13 @@ static void check_inflate(struct tkv_slice stream, size_t raw_size,
     FUZZ_CHECK(fuzz_same(tkv_bytes(one, raw_size), expected));
 }
 
+/* A stream that is whole for another size, or not whole. */
+static void check_refused(struct tkv_slice stream, size_t raw_size)
+{
+    FUZZ_CHECK(tkv_codec_inflate(stream, one, raw_size) == TKV_CORRUPT);
+    FUZZ_CHECK(zlib_codec_inflate(stream, one, raw_size) == TKV_CORRUPT);
+}
+
 typedef size_t deflate_fn(struct tkv_slice raw, unsigned level, void *out, size_t capacity);
 
 static void check_there_and_back(struct tkv_slice raw, unsigned level, deflate_fn *deflate)
@@ -70,8 +77,11 @@ static void check_there_and_back(struct tkv_slice raw, unsigned level, deflate_f
     if (size == 0)
         return; /* it gains nothing */
     check_inflate(tkv_bytes(stream, size), raw.size, raw);
-    check_inflate(tkv_bytes(stream, size), raw.size - 1, (struct tkv_slice){NULL, 0});
-    check_inflate(tkv_bytes(stream, size - 1), raw.size, (struct tkv_slice){NULL, 0});
+    check_refused(tkv_bytes(stream, size), raw.size - 1);
+    check_refused(tkv_bytes(stream, size), raw.size + 1);
+    check_refused(tkv_bytes(stream, size - 1), raw.size);
+    stream[size] = 0;
+    check_refused(tkv_bytes(stream, size + 1), raw.size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -14,6 +14,7 @@
  * after the first round; after a compaction the data files within what tinykv.h promises. The
  * medians of the tenths are what is compared, so that one odd round decides nothing.
  */
+#include "order_everywhere.h"
 #include "workload.h"
 
 #include <dirent.h>
@@ -227,6 +228,10 @@ static int report(const struct soak *soak, int status)
     violations += is_wrong(soak->descriptors_last != soak->descriptors_first,
                            "descriptors are left open");
     violations += is_wrong(soak->disk_factor_max > 1, "more space than promised");
+    printf("rss_tenths_bytes=");
+    for (unsigned n = 0; n < 10; n++)
+        printf("%s%" PRIu64, n == 0 ? "" : ",", median_of_tenth(soak, n));
+    printf("\n");
     printf("seed=%" PRIu64 " threads=%u kills=%u checks=%" PRIu64 "\n", soak->seed,
            soak->threads, soak->kills, (uint64_t)workload->checks);
     printf("%u passed, %u failed\n", violations == 0, violations != 0);
@@ -269,6 +274,7 @@ int main(int argc, char **argv)
         perror(soak->directory);
         return 1;
     }
+    (void)order_watch(false); /* it is the engine's memory that is measured */
     pid = fork();
     if (pid == 0)
         reside(soak);

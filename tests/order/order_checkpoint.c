@@ -317,7 +317,8 @@ void order_checkpoint_header_note(struct order_state *s, const uint8_t *block,
                               .generation = header.checkpoint.generation,
                               .salt = header.checkpoint.salt,
                               .position = header.checkpoint.position,
-                              .epoch = header.manifest_epoch};
+                              .epoch = header.manifest_epoch,
+                              .ring_end = header.ring_end};
 }
 
 /* ---- What has become durable --------------------------------------------------------- */

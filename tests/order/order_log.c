@@ -71,13 +71,6 @@ bool order_log_is_durable_to(const struct order_state *s, uint64_t position)
 
 /* ---- Before a group is written ------------------------------------------------------- */
 
-/* The ring grows by zeros behind what is synced. */
-static bool is_growth(const struct order_file *log, const uint8_t *data, size_t size,
-                      uint64_t offset)
-{
-    return offset >= log->synced_size && tkv_is_zero(data, size < 8 ? size : 8);
-}
-
 static bool decode(const struct order_state *s, const uint8_t *data, size_t size,
                    uint64_t offset, struct tkv_group *ret_group)
 {
@@ -101,6 +94,20 @@ static bool is_needed(const struct order_state *s, uint64_t from, uint64_t to)
     if (first->offset <= last->offset)
         return from < end && to > begin;
     return from < end || to > begin;
+}
+
+/* The ring grows by zeros behind what is synced, or behind what the headers say: the file may be
+ * longer when an earlier process was killed while it grew. */
+static bool is_growth(const struct order_state *s, const struct order_file *log,
+                      const uint8_t *data, size_t size, uint64_t offset)
+{
+    bool behind = offset > 0;
+
+    for (unsigned i = 0; i < 2; i++)
+        behind = behind && offset >= s->headers[i].ring_end;
+    return (offset >= log->synced_size ||
+            (behind && !is_needed(s, offset, offset + size))) &&
+           tkv_is_zero(data, size < 8 ? size : 8);
 }
 
 static void check_place(struct order_state *s, const struct order_file *log,
@@ -167,7 +174,7 @@ void order_log_check(struct order_state *s, const struct order_file *log,
 
     if (log->has_failed && pthread_equal(log->failed_thread, pthread_self()))
         order_break(s, "the log is written after a write or sync of it failed");
-    if (is_growth(log, data, size, offset))
+    if (is_growth(s, log, data, size, offset))
         return;
     if (!order_is_name_durable(s, log))
         order_break(s, "the log's name is not durable yet");
@@ -187,7 +194,7 @@ void order_log_enter(struct order_state *s, const struct order_file *log,
 {
     struct tkv_group g;
 
-    if (is_growth(log, data, size, offset) || !decode(s, data, size, offset, &g))
+    if (is_growth(s, log, data, size, offset) || !decode(s, data, size, offset, &g))
         return;
     make_room(s);
     s->groups[s->group_end++] = (struct order_group){

@@ -90,7 +90,7 @@ struct order_manifest {
 
 struct order_header {
     bool is_known, is_durable;
-    uint64_t generation, salt, position, epoch;
+    uint64_t generation, salt, position, epoch, ring_end;
 };
 
 struct order_state {

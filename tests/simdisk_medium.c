@@ -397,6 +397,26 @@ static void cut_saved_pages(struct simdisk_inode *inode, uint64_t size)
     inode->durable_size = size;
 }
 
+/* What a doomed unit would bring back over a later one that reached the medium is as new as
+ * that one. */
+static void renew_doomed(struct simdisk *disk, struct simdisk_pending *p,
+                         const struct simdisk_pending *later)
+{
+    const uint64_t from = max_u64(p->offset, later->offset);
+    const uint64_t to = min_u64(p->offset + p->size, later->offset + later->size);
+
+    if (later->kind == TRUNCATE && p->offset >= later->file_size) {
+        simdisk_forget(disk, p);
+    } else if (later->kind == TRUNCATE && p->offset + p->size > later->file_size) {
+        const size_t left = later->file_size - p->offset;
+        memset(disk->bytes + p->at + left, 0, p->size - left);
+        p->file_size = min_u64(p->file_size, later->file_size);
+    } else if (from < to) {
+        memcpy(disk->bytes + p->at + (from - p->offset),
+               disk->bytes + later->at + (from - later->offset), to - from);
+    }
+}
+
 /* Write the units of a file that a sync can still write to the medium's side, while doomed
  * ones stay. The rare path: after a failed sync only. */
 static void settle_around_doomed(struct simdisk *disk, uint32_t target)
@@ -414,6 +434,11 @@ static void settle_around_doomed(struct simdisk *disk, uint32_t target)
         if (p->size > 0) {
             uint8_t *saved = saved_page(inode, (uint32_t)(p->offset / SIMDISK_PAGE));
             memcpy(saved + p->offset % SIMDISK_PAGE, disk->bytes + p->at, p->size);
+        }
+        for (size_t k = 0; k < i; k++) {
+            struct simdisk_pending *earlier = &disk->pending[k];
+            if (is_data(earlier) && earlier->target == target && earlier->doomed)
+                renew_doomed(disk, earlier, p);
         }
         simdisk_forget(disk, p);
     }

@@ -589,6 +589,64 @@ TEST(after_a_failed_sync_no_later_sync_makes_the_bytes_durable)
     simdisk_free(f.disk);
 }
 
+TEST(what_a_failed_sync_lost_does_not_come_back_over_what_was_synced_later)
+{
+    struct fixture f = new_disk();
+    const int fd = durable_file(&f, "x", 3);
+    const int lock = create(&f, "LOCK");
+    uint64_t all;
+
+    CHECK_EQ(f.os->lock(f.os, f.dir, lock, false), 0);
+    write_at(&f, fd, "111", 3, 0);
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_at = f.disk->fail_count + 1;
+    CHECK_EQ(f.os->sync(f.os, fd), -EIO);
+    CHECK_EQ(f.os->close(f.os, lock), 0);
+    write_at(&f, fd, "2", 1, 1);
+    CHECK_EQ(f.os->sync(f.os, fd), 0);
+    CHECK_STR(after_power_cut(&f, "x"), "a2a");
+    all = simdisk_pending_count(f.disk, SIMDISK_PAGE);
+    CHECK_STR(text_after(f.disk, SIMDISK_PREFIX, all, SIMDISK_PAGE, "x"), "121");
+    CHECK_EQ(f.os->truncate(f.os, fd, 2), 0);
+    CHECK_EQ(f.os->sync(f.os, fd), 0);
+    CHECK_STR(text_after(f.disk, SIMDISK_PREFIX, all, SIMDISK_PAGE, "x"), "12");
+    simdisk_free(f.disk);
+}
+
+TEST(a_failed_sync_can_be_told_at_the_next_sync)
+{
+    struct fixture f = new_disk();
+    const int fd = durable_file(&f, "x", 3);
+
+    write_at(&f, fd, "1", 1, 0);
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_at = f.disk->fail_count + 1;
+    f.disk->failed_sync_is_late = true;
+    CHECK_EQ(f.os->sync(f.os, fd), 0);
+    CHECK_STR(text_of(f.disk, "x"), "1aa");
+    CHECK_STR(after_power_cut(&f, "x"), "aaa");
+    f.disk->drops_cache = true;
+    CHECK_EQ(f.os->advise(f.os, fd, TKV_OS_DROP_CACHE), 0);
+    CHECK_STR(text_of(f.disk, "x"), "aaa");
+    CHECK_EQ(f.os->sync(f.os, fd), -EIO);
+    simdisk_free(f.disk);
+}
+
+TEST(a_stale_sector_is_read_until_somebody_writes_it)
+{
+    struct fixture f = new_disk();
+    const int fd = durable_file(&f, "x", 3);
+    char read[4] = "";
+
+    simdisk_serve_stale(f.disk, "x", 1, "9", 1);
+    CHECK_EQ(f.os->read(f.os, fd, read, 3, 0), 3);
+    CHECK_STR(read, "a9a");
+    write_at(&f, fd, "2", 1, 1);
+    CHECK_EQ(f.os->read(f.os, fd, read, 3, 0), 3);
+    CHECK_STR(read, "a2a");
+    simdisk_free(f.disk);
+}
+
 TEST(a_failed_sync_can_keep_the_bytes_pending_or_take_them_back)
 {
     struct fixture f = new_disk();

@@ -9,7 +9,7 @@
  *     nothing about what is in it, so it comes back as it was left.
  *   - The page that a forked child sees as zeros.
  *   - The file table, 8 MiB of which the first 64 KiB may be touched here: 8,192 files. It
- *     comes back as zeros.
+ *     comes back as zeros. Nothing else may ask calloc for 8 MiB.
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -14,8 +14,9 @@ static void grow(struct seen *seen)
 
     if (bigger.capacity == 0)
         bigger.capacity = FIRST_CAPACITY;
-    bigger.slots = calloc(bigger.capacity, sizeof *bigger.slots);
+    bigger.slots = malloc(bigger.capacity * sizeof *bigger.slots);
     CHECK(bigger.slots != NULL);
+    memset(bigger.slots, 0, bigger.capacity * sizeof *bigger.slots);
     for (size_t i = 0; i < seen->capacity; i++) {
         if (seen->slots[i] != 0)
             (void)seen_before(&bigger, seen->slots[i]);

@@ -269,11 +269,12 @@ static enum tkv_status gather(struct job *job, struct tkv_error *err)
 }
 
 /* A damaged file stays where it is, for what can still be read from it. */
-static void set_damaged_aside(struct tkv_store *store, struct tkv_datafile *file)
+static void set_damaged_aside(struct tkv_store *store, struct tkv_datafile *file,
+                              enum tkv_status status)
 {
     atomic_store(&file->damaged, true);
     tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_CORRUPTION,
-                                             .status = TKV_CORRUPT,
+                                             .status = status,
                                              .file = file->number});
 }
 
@@ -310,7 +311,7 @@ static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile
         status = finish(&job, started_us, ret_reclaimed, err);
         tkv_mutex_unlock(&store->upkeep);
     } else if (status == TKV_CORRUPT || status == TKV_IO) {
-        set_damaged_aside(store, source);
+        set_damaged_aside(store, source, status);
     }
     if (status != TKV_OK)
         tkv_survivors_undo(&job.survivors);

@@ -122,6 +122,8 @@ struct simdisk {
     bool
         drops_cache; /* the advice to forget clean pages is taken: what a failed sync lost is
                          not visible any more */
+    bool
+        failed_rename_happens; /* an injected failure of rename() has renamed all the same */
     uint64_t wall_ms, monotonic_us; /* monotonic advances by 1 a call */
     uint64_t random_state;
 

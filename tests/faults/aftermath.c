@@ -105,6 +105,9 @@ static void check_poison(struct run *run)
     if (poisoned != TKV_OK && (run->fault.kind & may) == 0)
         run_violation(run, "the store is poisoned (%s) by what is no lost write",
                       tkv_status_text(poisoned));
+    if (poisoned != TKV_OK && poisoned != TKV_IO)
+        run_violation(run, "the store is poisoned by \"%s\", which takes nothing",
+                      tkv_status_text(poisoned));
 }
 
 /* All of it can be read again once the fault is over. */

@@ -11,12 +11,14 @@
 #define FAULT_THREAD (1u << 21)
 
 struct fault {
-    unsigned kind;                        /* 0: none at all */
-    uint64_t at;                          /* the at-th call of that kind, from 1 */
-    int os_errno;                         /* 0 with MEMORY and THREAD */
-    bool sticky;                          /* that call and all later ones of its kind */
-    enum simdisk_failed_sync failed_sync; /* what a failed sync does to the data */
-    size_t io_size_max;                   /* reads and writes move no more; 0: all */
+    unsigned kind; /* 0: none at all */
+    uint64_t at;   /* the at-th call of that kind, from 1 */
+    int os_errno;  /* 0 with MEMORY and THREAD */
+    bool sticky;   /* that call and all later ones of its kind */
+    enum simdisk_failed_sync
+        failed_sync;    /* what a failed sync does to the data; with RENAME,
+                                             KEEPS: it has happened all the same */
+    size_t io_size_max; /* reads and writes move no more; 0: all */
 };
 
 struct fault_kind {

@@ -12,6 +12,15 @@
 
 #define VIOLATIONS_PRINTED 3u /* of one run */
 
+static void note_event(void *context, const struct tkv_event *event)
+{
+    struct run *run = context;
+
+    if (event->kind == TKV_EVENT_CORRUPTION && event->status != TKV_IO)
+        run_violation(run, "an event calls data file %llu damaged (%s)",
+                      (unsigned long long)event->file, tkv_status_text(event->status));
+}
+
 /* ---- Making one ------------------------------------------------------------------ */
 
 static void note_broken_rule(struct simdisk *disk, const char *message)
@@ -30,6 +39,8 @@ struct run *run_new(const struct scenario *scenario, struct simdisk *disk,
     run->disk = disk;
     run->oracle = oracle;
     run->options = *options;
+    run->options.on_event = note_event;
+    run->options.event_context = run;
     disk->context = run;
     disk->violated = note_broken_rule;
     disk->fail_kinds = 0;
@@ -82,6 +93,8 @@ void run_arm(struct run *run)
         run->disk->fail_errno = f->os_errno;
         run->disk->fail_sticky = f->sticky;
         run->disk->failed_sync = f->failed_sync;
+        run->disk->failed_rename_happens =
+            f->kind == SIMDISK_RENAME && f->failed_sync == SIMDISK_FAILED_SYNC_KEEPS;
         run->disk->fail_count = 0;
         run->disk->fail_at = f->at;
     }

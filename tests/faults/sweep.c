@@ -85,11 +85,13 @@ static void sweep_kind(struct sweep *sweep, const struct run *base,
         if (!sweep_durations(sweep, base, fault))
             return;
     }
-    if (kind->kind != SIMDISK_SYNC)
+    if (kind->kind != SIMDISK_SYNC && kind->kind != SIMDISK_RENAME)
         return;
     fault.os_errno = EIO;
     fault.failed_sync = SIMDISK_FAILED_SYNC_KEEPS;
     (void)sweep_durations(sweep, base, fault);
+    if (kind->kind == SIMDISK_RENAME)
+        return;
     fault.failed_sync = SIMDISK_FAILED_SYNC_REVERTS;
     (void)sweep_durations(sweep, base, fault);
 }

@@ -16,7 +16,8 @@ struct verify {
     tkv_finding_fn *on_finding;
     void *context;
     struct tkv_verify_report report;
-    enum tkv_status failure; /* something that is not a finding, such as no memory */
+    enum tkv_status failure; /* something that is not a finding, such as no memory ... */
+    struct tkv_error error;  /* ... and its detail */
 };
 
 static void report_finding(struct verify *v, const struct tkv_error *error)
@@ -40,8 +41,10 @@ static void judge(struct verify *v, enum tkv_status status, const struct tkv_err
 {
     if (status == TKV_CORRUPT || status == TKV_IO)
         report_finding(v, error);
-    else if (status != TKV_OK && v->failure == TKV_OK)
+    else if (status != TKV_OK && v->failure == TKV_OK) {
         v->failure = status;
+        v->error = *error;
+    }
 }
 
 /* ---- Files ----------------------------------------------------------------------- */
@@ -112,15 +115,15 @@ static void verify_files(struct verify *v)
 
 /* ---- Keys ------------------------------------------------------------------------ */
 
-static void verify_keys(struct verify *v, struct tkv_error *err)
+static void verify_keys(struct verify *v)
 {
     struct tkv_iterator *iterator;
     struct tkv_entry entry;
     struct tkv_error error;
-    enum tkv_status status = tkv_iterator_new(v->store, false, &iterator, err);
+    enum tkv_status status = tkv_iterator_new(v->store, false, &iterator, &error);
 
     if (status != TKV_OK) {
-        v->failure = status;
+        judge(v, status, &error);
         return;
     }
     memset(&error, 0, sizeof error);
@@ -141,7 +144,7 @@ static uint64_t recount_live(struct verify *v)
     uint64_t live = 0;
 
     while (v->failure == TKV_OK && !cursor.done) {
-        v->failure = tkv_index_step(v->store->index, &cursor, &page, NULL);
+        v->failure = tkv_index_step(v->store->index, &cursor, &page, &v->error);
         for (size_t i = 0; i < page.count; i++)
             live += page.locations[i].size;
         page.count = 0;
@@ -245,13 +248,15 @@ enum tkv_status tkv_verify(struct tkv_store *store, tkv_finding_fn *on_finding,
     verify_manifest(&v);
     verify_log_header(&v);
     verify_files(&v);
-    verify_keys(&v, err);
+    verify_keys(&v);
     verify_index(&v);
     if (ret_report != NULL)
         *ret_report = v.report;
-    if (v.failure != TKV_OK)
-        return tkv_fail(err, v.failure, "the verification did not finish: %s",
-                        tkv_status_text(v.failure));
+    if (v.failure != TKV_OK) {
+        if (err != NULL)
+            *err = v.error;
+        return v.failure;
+    }
     if (v.report.findings > 0)
         return tkv_fail(err, TKV_CORRUPT, "%llu findings",
                         (unsigned long long)v.report.findings);

@@ -153,7 +153,7 @@ static bool is_explained(const struct run *run, enum tkv_status status)
     case TKV_NO_MEMORY:
         return of_memory || f->os_errno == ENOMEM;
     case TKV_NO_SPACE:
-        return of_space || run->disk_is_full;
+        return of_space || run->disk_is_full || run->disk_was_full;
     case TKV_IO:
         return !of_memory;
     case TKV_POISONED:

@@ -32,7 +32,8 @@ struct run {
 
     bool armed;
     bool crashes; /* the disk will stop: nothing is judged until it is looked at again */
-    bool disk_is_full;            /* the scenario has filled it */
+    bool disk_is_full;            /* the scenario has filled it ... */
+    bool disk_was_full;           /* ... and what ends that may be what fails */
     bool unknown[RUN_WRITES_MAX]; /* writes that failed and may be there all the same */
     unsigned violations;
 };

@@ -36,6 +36,9 @@ static void check_value(struct run *run, const char *what, unsigned key, const v
 {
     const struct oracle_item *item = run_expects(run, key);
 
+    /* Without a clock nothing expires. */
+    if (item == NULL && run->fault.kind == SIMDISK_CLOCK && run_is_hit(run))
+        return;
     if (item == NULL)
         run_violation(run, "%s finds key %u, which is not there", what, key);
     else if (item->size != size || item->hash != XXH3_64bits(value, size))

@@ -207,7 +207,7 @@ static void act_disk_full(struct run *run)
             break;
         run_judge(run, "put", status, TKV_OK, &err);
     }
-    run->disk_is_full = true;
+    run->disk_is_full = run->disk_was_full = true;
     run_arm(run);
     run_get(run, 2);
     for (key = 0; key < 6; key++)

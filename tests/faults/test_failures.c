@@ -290,3 +290,19 @@ TEST(a_compaction_that_cannot_read_its_input_does_not_call_it_damaged)
     CHECK_OK(tkv_close(store, &err));
     simdisk_free(disk);
 }
+
+TEST(a_verification_that_cannot_finish_says_what_stopped_it)
+{
+    const struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(15);
+    struct tkv_store *store = open_on(disk, &options);
+    struct tkv_error err;
+
+    fail(disk, SIMDISK_OPEN, ENOMEM, false);
+    CHECK_EQ(tkv_verify(store, NULL, NULL, NULL, &err), TKV_NO_MEMORY);
+    CHECK_STR(err.file, "MANIFEST");
+    CHECK_EQ(err.os_errno, ENOMEM);
+    CHECK_OK(tkv_verify(store, NULL, NULL, NULL, &err));
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}

@@ -88,16 +88,14 @@ static bool decode(struct tkv_walk *walk, uint64_t left)
 }
 
 /* Zeros up to the next block boundary separate what two checkpoints have made durable; a block
- * that begins with them was lost. Only asked where no record is: a record may begin with zeros
- * when its checksum does. */
+ * that begins with them was lost, and so was what they leave short of a boundary at the file's
+ * end. Only asked where no record is: a record may begin with zeros when its checksum does. */
 static bool skip_padding(struct tkv_walk *walk)
 {
-    uint64_t boundary = tkv_round_up(walk->next, TKV_BLOCK_SIZE);
+    const uint64_t boundary = tkv_round_up(walk->next, TKV_BLOCK_SIZE);
 
-    if (boundary == walk->next)
+    if (boundary == walk->next || boundary > walk->end)
         return false;
-    if (boundary > walk->end)
-        boundary = walk->end;
     if (!load(walk, (size_t)(boundary - walk->next)))
         return false;
     if (!tkv_is_zero(at_next(walk), (size_t)(boundary - walk->next)))

@@ -361,3 +361,41 @@ TEST(a_block_that_was_lost_is_not_taken_for_padding)
     CHECK_OK(tkv_close(store, &err));
     simdisk_free(disk);
 }
+
+static uint64_t size_of_first_file(struct tkv_store *store)
+{
+    struct tkv_file_stats file = {.size = 0};
+    struct tkv_error err;
+    size_t count;
+
+    CHECK_OK(tkv_file_stats(store, &file, 1, &count, &err));
+    return file.size;
+}
+
+/* The last record of a sealed file reads as zeros: padding would reach a block's boundary. */
+TEST(the_end_of_a_sealed_file_that_was_lost_is_not_taken_for_padding)
+{
+    static const uint8_t zeros[SIMDISK_PAGE];
+    const struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(6), *after;
+    struct tkv_store *store = open_on(disk, &options), *again;
+    struct tkv_error err;
+    uint64_t from, to;
+
+    CHECK_OK(tkv_put(store, tkv_text("key"), tkv_text("old"), &err));
+    CHECK_OK(tkv_put(store, tkv_text("other"), tkv_text("x"), &err));
+    from = size_of_first_file(store);
+    CHECK_OK(tkv_put(store, tkv_text("key"), tkv_text("new"), &err));
+    to = size_of_first_file(store);
+    tkv_mutex_lock(&store->apply);
+    CHECK_OK(tkv_apply_rotate(store, 0, &err));
+    tkv_mutex_unlock(&store->apply);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    after = simdisk_survivor(disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+    (void)simdisk_file_unlink(after, "0000000001.hint");
+    CHECK(simdisk_file_write(after, "0000000001.data", zeros, to - from, from) > 0);
+    CHECK_EQ(tkv_open_on(&after->os, "store", &options, &again, NULL, &err), TKV_CORRUPT);
+    simdisk_free(after);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}

@@ -26,6 +26,15 @@ TEST_MAIN
 #define BLOCKS   16u
 
 static struct tkv_error err;
+static bool memory_is_gone;
+
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return memory_is_gone ? NULL : __real_aligned_alloc(alignment, size);
+}
 
 /* ---- A log and its owner ---------------------------------------------------------------- */
 
@@ -365,6 +374,32 @@ TEST(an_owner_that_cannot_prepare_refuses_the_group_and_nothing_is_logged)
         CHECK_OK(commit(&o, 1, 100));
         CHECK_EQ(o.applied, 1);
         CHECK_EQ(o.last.payload_size, 127);
+        end(&o);
+    }
+}
+
+TEST(without_memory_a_write_is_refused_and_uses_no_sequence_number)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner o;
+
+        make_disk(&o);
+        memory_is_gone = true;
+        CHECK_EQ(open_log(&o, always, START + BLOCKS * BLOCK), TKV_NO_MEMORY);
+        memory_is_gone = false;
+        CHECK_OK(open_log(&o, always, START + BLOCKS * BLOCK));
+        memory_is_gone = true;
+        CHECK_EQ(commit(&o, 1, 100), TKV_NO_MEMORY);
+        memory_is_gone = false;
+        CHECK_EQ(o.applied, 0);
+        CHECK_EQ(state_of(&o).seq_next, 10);
+        CHECK_OK(commit(&o, 1, 100));
+        CHECK_OK(commit(&o, 1, 100)); /* there are two buffers */
+        CHECK_EQ(o.applied, 2);
+        memory_is_gone = true; /* what it has is enough for a small one */
+        CHECK_OK(commit(&o, 1, 100));
+        memory_is_gone = false;
+        CHECK_OK(commit(&o, 1, 40000));
         end(&o);
     }
 }

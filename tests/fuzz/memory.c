@@ -34,13 +34,24 @@ void memory_begin(void)
     held_at_begin = held_most = held;
 }
 
+void memory_check(size_t limit)
+{
+    char detail[96];
+
+    if (held_most - held_at_begin <= limit)
+        return;
+    snprintf(detail, sizeof detail, "%zu bytes, the limit is %zu",
+             held_most - held_at_begin, limit);
+    FUZZ_CHECK_SAYING(held_most - held_at_begin <= limit, detail);
+}
+
 void memory_end(size_t limit)
 {
     char detail[96];
 
-    snprintf(detail, sizeof detail, "%zu bytes, the limit is %zu",
-             held_most - held_at_begin, limit);
-    FUZZ_CHECK_SAYING(held_most - held_at_begin <= limit, detail);
+    memory_check(limit);
+    if (held == held_at_begin)
+        return;
     snprintf(detail, sizeof detail, "%zu bytes then, %zu now", held_at_begin, held);
     FUZZ_CHECK_SAYING(held == held_at_begin && "nothing leaks", detail);
 }

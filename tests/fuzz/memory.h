@@ -23,6 +23,8 @@
 
 void memory_begin(void);
 /* `limit`: bytes that may have been held at any time since memory_begin(). */
+void memory_check(size_t limit);
+/* The same, and nothing is held any more. */
 void memory_end(size_t limit);
 
 /* From now on the `nth` request (from 1) and all later ones fail; 0: none does. */

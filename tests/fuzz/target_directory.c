@@ -23,7 +23,7 @@
 #include "store.h"
 
 /* The table of files, log buffers, an active file and the compactor's. */
-#define OPEN_SIZE_MAX ((size_t)16 << 20)
+#define OPEN_SIZE_MAX ((size_t)10 << 20)
 
 struct run {
     struct memory_disk *disk;
@@ -178,6 +178,7 @@ static void live(struct run *run, size_t size)
         memory_end(OPEN_SIZE_MAX + 4 * size);
         return;
     }
+    memory_check(OPEN_SIZE_MAX + 4 * size);
     read_everything(run, store);
     if (!run->options.read_only) {
         write_own(run, store, &own);

@@ -514,14 +514,29 @@ static enum tkv_status read_blocks(const struct blocks *b, struct tkv_wal_header
 TEST(the_newer_of_two_header_blocks_counts)
 {
     for (uint64_t i = 0; i < 2; i++) {
-        struct blocks b = write_blocks(7 + i, 8 - i);
+        struct blocks b = write_blocks(6 + 2 * i, 7);
         static struct tkv_wal_header header;
 
         CHECK_OK(read_blocks(&b, &header));
-        CHECK_EQ(header.checkpoint.generation, 8);
+        CHECK_EQ(header.checkpoint.generation, 7 + i);
         CHECK(!header.is_next_best);
         simdisk_free(b.disk);
     }
+}
+
+TEST(a_header_in_the_block_of_the_other_does_not_count)
+{
+    struct blocks b = write_blocks(6, 8);
+    static struct tkv_wal_header header;
+
+    CHECK_OK(read_blocks(&b, &header));
+    CHECK_EQ(header.checkpoint.generation, 6);
+    CHECK(header.is_next_best);
+    simdisk_free(b.disk);
+    b = write_blocks(7, 9);
+    CHECK_OK(read_blocks(&b, &header));
+    CHECK_EQ(header.checkpoint.generation, 9);
+    simdisk_free(b.disk);
 }
 
 TEST(one_unreadable_header_block_leaves_the_other_and_is_told)

@@ -4,6 +4,16 @@
 #include "error.h"
 #include "file_name.h"
 
+/* A header lies in the block of its generation, as tkv_wal_write_header() puts it; the first one
+ * of a store in both. In the other block it was misdirected, and the next one would go over the
+ * newest. */
+static bool is_in_its_block(const struct tkv_wal_header *header, unsigned block)
+{
+    const uint64_t generation = header->checkpoint.generation;
+
+    return generation <= 1 || generation % 2 == block;
+}
+
 enum tkv_status tkv_wal_read_header(struct tkv_os *os, int fd,
                                     struct tkv_wal_header *ret_header,
                                     struct tkv_error *err)
@@ -22,6 +32,8 @@ enum tkv_status tkv_wal_read_header(struct tkv_os *os, int fd,
         status[i] = tkv_wal_header_decode(block, offset, &header, err);
         if (status[i] == TKV_UNSUPPORTED)
             return status[i];
+        if (status[i] == TKV_OK && !is_in_its_block(&header, i))
+            status[i] = TKV_CORRUPT;
         if (status[i] != TKV_OK)
             continue;
         if (!found || header.checkpoint.generation > best.checkpoint.generation)

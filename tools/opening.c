@@ -56,10 +56,14 @@ int opening_open(const struct command *command, enum opening how,
                  struct tkv_store **ret_store)
 {
     struct tkv_error err;
+    int code;
 
     if (opening_try(command, how, ret_store, &err) == TKV_OK)
         return DONE;
-    return complain_of(&err);
+    code = complain_of(&err);
+    if (code == DAMAGED && !has(command, OPTION_QUIET))
+        complain("\"tinykv salvage NEWDIR\" copies what is left to a new store");
+    return code;
 }
 
 int opening_close(struct tkv_store *store, int code)

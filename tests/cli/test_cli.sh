@@ -647,6 +647,7 @@ salvage_saves_what_lies_before_damage() {
     damage store/0000000001.data 40000
     rm store/0000000001.hint
     on 3 get 0000001
+    complains 'salvage NEWDIR'
     cksum store/* >sums
     on 3 salvage new
     grep -q '^gap	0000000001\.data	[1-9]' out

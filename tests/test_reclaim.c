@@ -215,6 +215,52 @@ TEST(a_delete_that_became_padding_is_missed_by_compaction_and_not_dropped)
     end(&f);
 }
 
+/* Without a thread's knowing: log, output or directory. Only what nobody will ever look at may
+ * fail to be synced, the manifest's temporary file. False: there is no such sync. */
+static bool fail_sync(uint64_t at)
+{
+    struct fixture f;
+    enum tkv_status status;
+    bool failed;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    put_bytes(&f, "live", 1, 100);
+    for (unsigned i = 0; i < 40; i++) /* a file with a live record, and one without */
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    put_bytes(&f, "late", 1, 100);
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_at = at;
+    status = tkv_compact(f.store, NULL, &err);
+    failed = f.disk->faults > 0;
+    f.disk->fail_at = 0;
+    CHECK_EQ(status != TKV_OK, failed);
+    if (failed && strcmp(err.file, "MANIFEST") != 0) {
+        CHECK(f.store->poisoned != TKV_OK);
+        CHECK_EQ(tkv_checkpoint(f.store, &err), TKV_POISONED);
+    }
+    (void)tkv_close(f.store, &err);
+    f.store = NULL;
+    open_again(&f);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 39);
+    end(&f);
+    return failed;
+}
+
+TEST(a_failed_sync_in_a_compaction_poisons_the_store)
+{
+    uint64_t at = 1;
+
+    while (fail_sync(at))
+        at++;
+    CHECK(at > 4);
+}
+
 /* ---- Space ----------------------------------------------------------------------------- */
 
 /* Two steps of 32 MiB, and not below the first of them. */

@@ -20,7 +20,6 @@ TEST_MAIN
 
 #define START       TKV_WAL_RING_START
 #define BLOCK       TKV_BLOCK_SIZE
-#define COUNTER_MAX (UINT64_C(1) << 62)
 #define SALT        UINT64_C(0x5a5a5a5a5a5a5a5a)
 
 static const uint8_t uuid[16] = "the store's uuid";
@@ -263,7 +262,7 @@ static void make_strange(struct log *log, enum strange what)
     if (what == SEQ_USED_BEFORE)
         log->seq--;
     if (what == SEQ_AT_THE_END)
-        log->seq = COUNTER_MAX + 1; /* no header that a writer makes */
+        log->seq = TKV_COUNTER_MAX + 1; /* no header that a writer makes */
 }
 
 /* The second group is not what must come next: replay ends before it, and it is kept as
@@ -297,7 +296,7 @@ TEST(a_gap_in_the_sequence_numbers_is_no_end)
     add(log, 1, false);
     check_clean_end(log, 2, log->offset, log->position);
     CHECK_EQ(log->replay.seq_next, 107);
-    log->seq = COUNTER_MAX;
+    log->seq = TKV_COUNTER_MAX - 1;
     add(log, 1, false);
     check_clean_end(log, 3, log->offset, log->position);
 }

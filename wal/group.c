@@ -26,9 +26,6 @@ enum {
 static_assert(AT_PAYLOAD_CRC + 4 == TKV_GROUP_HEADER_SIZE, "the picture in group.h");
 static_assert(TKV_GROUP_HEADER_SIZE % 8 == 0, "no header word straddles a sector");
 
-/* No log gets there; a forged group must not bring the counters to their end. */
-#define COUNTER_MAX (UINT64_C(1) << 62)
-
 uint64_t tkv_group_extent(uint32_t payload_size, bool ends_at_block)
 {
     const uint64_t size = TKV_GROUP_HEADER_SIZE + (uint64_t)payload_size;
@@ -103,7 +100,7 @@ bool tkv_group_decode_header(const uint8_t bytes[TKV_GROUP_HEADER_SIZE], uint32_
         return false;
     if (g.position % 8 != 0 || g.durable > g.position || g.seq == 0 || g.count == 0)
         return false;
-    if (g.position > COUNTER_MAX || g.seq > COUNTER_MAX)
+    if (g.position > TKV_COUNTER_MAX || g.seq > TKV_COUNTER_MAX)
         return false;
     *ret_group = g;
     return true;

@@ -91,7 +91,7 @@ static bool next_group_at(struct scan *scan, struct place place,
         return false;
     if (g.position != place.position || g.chain != scan->chain)
         return false;
-    if (g.seq < scan->replay->seq_next || g.seq > INT64_MAX - (uint64_t)g.count)
+    if (g.seq < scan->replay->seq_next || g.seq > TKV_COUNTER_MAX - g.count)
         return false;
     if (!payload_fits(scan, place.offset, &g))
         return false;
@@ -193,7 +193,7 @@ static void scan_beyond(struct scan *scan, struct place end)
             continue;
         if (g.durable > scan->watermark)
             scan->watermark = g.durable;
-        if (g.seq <= INT64_MAX - (uint64_t)g.count && g.seq + g.count > r->seq_next)
+        if (g.seq <= TKV_COUNTER_MAX - g.count && g.seq + g.count > r->seq_next)
             r->seq_next = g.seq + g.count;
         group_end = g.position + tkv_group_extent(g.payload_size, g.ends_at_block);
         if (group_end > r->position_seen)

@@ -2,11 +2,12 @@
 /*
  * simdisk_private.h - what the files of the simulated disk share:
  *
- *   simdisk_medium.c    memory, a file's content and its clean and dirty pages, the pending
- *                       list
+ *   simdisk_medium.c    memory, a file's content and its clean and dirty pages
+ *   simdisk_pending.c   what has been issued and is not durable yet
  *   simdisk_directory.c names and handles
  *   simdisk.c           the gate that every call passes (counting, faults, the crash), and the
- *                       table's functions
+ *                       table; its functions are in simdisk_call_*.c
+ *   simdisk_fate.c      what becomes of each pending unit in a power cut
  *   simdisk_survivor.c  what a kill or a power cut leaves
  *   simdisk_stale.c     a sector whose reads return what it had before
  *   simdisk_peek.c      the disk from outside: its hash, and files read and damaged
@@ -182,6 +183,11 @@ void simdisk_clean_all_pages(struct simdisk_inode *inode);
 void simdisk_set_size(struct simdisk *disk, struct simdisk_inode *inode, uint64_t size);
 void simdisk_put_bytes(struct simdisk *disk, struct simdisk_inode *inode, const void *data,
                        size_t size, uint64_t offset);
+uint8_t *simdisk_saved_page(struct simdisk_inode *inode, uint32_t page);
+void simdisk_clean_page(struct simdisk_inode *inode, uint32_t page);
+
+/* ---- simdisk_pending.c ----------------------------------------------------------- */
+
 void simdisk_add_pending(struct simdisk *disk, struct simdisk_pending p, const void *bytes);
 void simdisk_forget(struct simdisk *disk, struct simdisk_pending *p);
 void simdisk_sweep(struct simdisk *disk);
@@ -223,5 +229,69 @@ struct simdisk_inode *simdisk_find_inode(struct simdisk *disk, int fd);
 /* ---- simdisk.c ------------------------------------------------------------------- */
 
 struct simdisk *simdisk_new_without_root(void);
+struct simdisk *simdisk_of(struct tkv_os *os);
+/* Take the mutex; 0, or how the call fails. *ret_cut: the crash came in this very call. */
+int simdisk_enter_cut(struct simdisk *disk, enum simdisk_call call, bool *ret_cut);
+int simdisk_enter(struct simdisk *disk, enum simdisk_call call);
+int simdisk_leave(struct simdisk *disk, int rc);
+
+static inline uint64_t simdisk_free_bytes(const struct simdisk *disk)
+{
+    return disk->capacity > disk->used_bytes ? disk->capacity - disk->used_bytes : 0;
+}
+
+/* ---- simdisk_fate.c ------------------------------------------------------------- */
+
+/* Which pending units are on the medium. A mask has one bit for each sector of a write's
+ * page, or just the lowest for other units. */
+struct fate {
+    uint64_t random;
+    unsigned keep_of_256; /* chance of a unit */
+    uint8_t *keep;        /* by pending unit: its mask */
+    uint8_t *kept;        /* by page, see page_base: sectors with a survivor ... */
+    uint8_t *touched;     /* ... and sectors with any pending write */
+    size_t *page_base;    /* by inode: index of its first page in `kept` */
+    bool sizes_survive;   /* the new size does, even of a write whose data does not */
+    bool shuffle_entries; /* directory operations are applied in any order */
+};
+
+uint8_t simdisk_unit_mask(const struct simdisk_pending *p);
+uint64_t simdisk_unit_count(const struct simdisk_pending *p, size_t unit_size);
+void simdisk_init_fate(const struct simdisk *disk, struct fate *fate);
+void simdisk_release_fate(struct fate *fate);
+void simdisk_decide(const struct simdisk *disk, struct fate *fate, enum simdisk_model model,
+                    uint64_t choice, size_t unit_size);
+
+/* ---- simdisk_call_*.c: the table's functions ------------------------------------ */
+
+/* A write to the cache; `seen` of its bytes, the others were cut off by the crash. */
+void simdisk_write_cached(struct simdisk *disk, uint32_t target, const void *data,
+                          size_t size, uint64_t offset, size_t seen);
+int simdisk_call_open_dir(struct tkv_os *os, const char *path, bool create);
+int simdisk_call_open_dir_at(struct tkv_os *os, int dir, const char *name, bool create);
+int simdisk_call_sync_dir(struct tkv_os *os, int dir);
+int simdisk_call_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *context);
+int simdisk_call_rename(struct tkv_os *os, int dir, const char *from, const char *to);
+int simdisk_call_unlink(struct tkv_os *os, int dir, const char *name);
+int simdisk_call_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_info);
+int simdisk_call_open(struct tkv_os *os, int dir, const char *name, unsigned flags);
+int simdisk_call_close(struct tkv_os *os, int fd);
+int64_t simdisk_call_read(struct tkv_os *os, int fd, void *buffer, size_t size,
+                          uint64_t offset);
+int64_t simdisk_call_write(struct tkv_os *os, int fd, const void *data, size_t size,
+                           uint64_t offset);
+int simdisk_call_sync(struct tkv_os *os, int fd);
+int simdisk_call_truncate(struct tkv_os *os, int fd, uint64_t size);
+int simdisk_call_file_size(struct tkv_os *os, int fd, uint64_t *ret_size);
+int simdisk_call_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice);
+int simdisk_call_map(struct tkv_os *os, int fd, size_t size, bool writable,
+                     void **ret_address);
+int simdisk_call_unmap(struct tkv_os *os, void *address, size_t size);
+void simdisk_call_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
+                        const void *data, size_t size);
+int simdisk_call_lock(struct tkv_os *os, int dir, int fd, bool shared);
+int simdisk_call_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms);
+int simdisk_call_monotonic_us(struct tkv_os *os, uint64_t *ret_us);
+int simdisk_call_random(struct tkv_os *os, void *buffer, size_t size);
 
 #endif

@@ -7,7 +7,6 @@
 
 #include "bytes.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,194 +116,6 @@ static struct simdisk *survive_kill(const struct simdisk *disk)
 
 /* ---- Survivors: the power was cut ------------------------------------------------ */
 
-/* Which pending units are on the medium. A mask has one bit for each sector of a write's
- * page, or just the lowest for other units. */
-struct fate {
-    uint64_t random;
-    unsigned keep_of_256; /* chance of a unit */
-    uint8_t *keep;        /* by pending unit: its mask */
-    uint8_t *kept;        /* by page, see page_base: sectors with a survivor ... */
-    uint8_t *touched;     /* ... and sectors with any pending write */
-    size_t *page_base;    /* by inode: index of its first page in `kept` */
-    bool sizes_survive;   /* the new size does, even of a write whose data does not */
-    bool shuffle_entries; /* directory operations are applied in any order */
-};
-
-static uint8_t unit_mask(const struct simdisk_pending *p)
-{
-    unsigned first, last;
-
-    if (p->kind != WRITE)
-        return 1;
-    first = (unsigned)(p->offset % SIMDISK_PAGE) / SIMDISK_SECTOR;
-    last = (unsigned)(p->offset % SIMDISK_PAGE + p->size - 1) / SIMDISK_SECTOR;
-    return (uint8_t)((2u << last) - (1u << first));
-}
-
-static uint64_t unit_count(const struct simdisk_pending *p, size_t unit_size)
-{
-    return unit_size == SIMDISK_SECTOR ? (uint64_t)__builtin_popcount(unit_mask(p)) : 1;
-}
-
-static uint8_t lowest_bits(uint8_t mask, uint64_t count)
-{
-    unsigned kept = 0;
-
-    for (unsigned bit = 1; bit <= mask && count > 0; bit <<= 1) {
-        if (mask & bit) {
-            kept |= bit;
-            count--;
-        }
-    }
-    return (uint8_t)kept;
-}
-
-static bool is_kept(struct fate *fate)
-{
-    return (simdisk_next_random(&fate->random) >> 32) % 256 < fate->keep_of_256;
-}
-
-static void decide_prefix(const struct simdisk *disk, struct fate *fate, uint64_t left,
-                          size_t unit_size)
-{
-    for (size_t i = 0; i < disk->pending_count && left > 0; i++) {
-        const struct simdisk_pending *p = &disk->pending[i];
-        const uint64_t count = unit_count(p, unit_size);
-        fate->keep[i] = count <= left ? unit_mask(p) : lowest_bits(unit_mask(p), left);
-        left -= min_u64(left, count);
-    }
-}
-
-static void decide_by_mask(const struct simdisk *disk, struct fate *fate, uint64_t choice)
-{
-    for (size_t i = 0; i < disk->pending_count && i < 64; i++) {
-        if (choice >> i & 1)
-            fate->keep[i] = unit_mask(&disk->pending[i]);
-    }
-}
-
-/* From the last unit to the first: one that survives in a page (or sector) brings all
- * earlier ones there along, because what reaches the medium is the cache's page. */
-static void decide_at_random(const struct simdisk *disk, struct fate *fate, bool by_sectors)
-{
-    for (size_t i = disk->pending_count; i-- > 0;) {
-        const struct simdisk_pending *p = &disk->pending[i];
-        const uint8_t mask = unit_mask(p);
-        uint8_t *kept;
-
-        if (p->kind != WRITE) {
-            fate->keep[i] = is_kept(fate);
-            continue;
-        }
-        kept = &fate->kept[fate->page_base[p->target] + p->offset / SIMDISK_PAGE];
-        if (!by_sectors) {
-            if (*kept == 0 && is_kept(fate))
-                *kept = 0xff;
-        } else {
-            for (unsigned bit = 1; bit <= mask; bit <<= 1) {
-                if (mask & bit & ~(unsigned)*kept && is_kept(fate))
-                    *kept = (uint8_t)(*kept | bit);
-            }
-        }
-        fate->keep[i] = mask & *kept;
-    }
-}
-
-static void decide_sizes_only(const struct simdisk *disk, struct fate *fate)
-{
-    fate->sizes_survive = true;
-    for (size_t i = 0; i < disk->pending_count; i++) {
-        const struct simdisk_pending *p = &disk->pending[i];
-        if (is_data(p))
-            fate->keep[i] = p->kind != WRITE;
-        else
-            fate->keep[i] = is_kept(fate);
-    }
-}
-
-static void decide_all_data(const struct simdisk *disk, struct fate *fate, bool keep)
-{
-    for (size_t i = 0; i < disk->pending_count; i++) {
-        if (is_data(&disk->pending[i]))
-            fate->keep[i] = keep ? unit_mask(&disk->pending[i]) : 0;
-    }
-}
-
-static void decide_entries_apart(const struct simdisk *disk, struct fate *fate)
-{
-    const unsigned data = (unsigned)(simdisk_next_random(&fate->random) >> 32) % 3;
-
-    fate->shuffle_entries = true;
-    decide_at_random(disk, fate, false);
-    if (data < 2)
-        decide_all_data(disk, fate, data == 1);
-}
-
-static void decide(const struct simdisk *disk, struct fate *fate, enum simdisk_model model,
-                   uint64_t choice, size_t unit_size)
-{
-    static const unsigned chances[] = {32, 128, 224};
-
-    fate->random = simdisk_mix(choice);
-    fate->keep_of_256 = chances[fate->random % 3];
-    switch (model) {
-    case SIMDISK_KILLED: /* not a power cut */
-    case SIMDISK_NOTHING_PENDING:
-        break;
-    case SIMDISK_PREFIX:
-        decide_prefix(disk, fate, choice, unit_size);
-        break;
-    case SIMDISK_SUBSET:
-        decide_at_random(disk, fate, false);
-        break;
-    case SIMDISK_TORN:
-        decide_at_random(disk, fate, true);
-        break;
-    case SIMDISK_SIZE_ONLY:
-        fate->keep_of_256 = 256;
-        decide_sizes_only(disk, fate);
-        break;
-    case SIMDISK_TRASHED:
-        decide_sizes_only(disk, fate);
-        break;
-    case SIMDISK_ENTRIES_LOST:
-        decide_entries_apart(disk, fate);
-        break;
-    case SIMDISK_MASK:
-        decide_by_mask(disk, fate, choice);
-        break;
-    }
-}
-
-static void init_fate(const struct simdisk *disk, struct fate *fate)
-{
-    size_t pages = 0;
-
-    *fate = (struct fate){.keep = NULL};
-    fate->page_base =
-        simdisk_checked(malloc((disk->inode_count + 1) * sizeof *fate->page_base));
-    for (size_t i = 0; i < disk->inode_count; i++) {
-        fate->page_base[i] = pages;
-        pages += (disk->inodes[i].extent + SIMDISK_PAGE - 1) / SIMDISK_PAGE;
-    }
-    fate->keep = simdisk_checked(calloc(disk->pending_count + 2 * pages + 1, 1));
-    fate->kept = fate->keep + disk->pending_count;
-    fate->touched = fate->kept + pages;
-    for (size_t i = 0; i < disk->pending_count; i++) {
-        const struct simdisk_pending *p = &disk->pending[i];
-        if (p->kind == WRITE) {
-            const size_t page = fate->page_base[p->target] + p->offset / SIMDISK_PAGE;
-            fate->touched[page] |= unit_mask(p);
-        }
-    }
-}
-
-static void release_fate(struct fate *fate)
-{
-    free(fate->keep);
-    free(fate->page_base);
-}
-
 static void survive_entries(struct simdisk *after, const struct simdisk *disk,
                             struct fate *fate)
 {
@@ -382,7 +193,7 @@ static void survive_reachable(struct simdisk *after, const struct simdisk *disk,
 static void apply_data(struct simdisk_inode *inode, const struct simdisk_pending *p,
                        const uint8_t *data, uint8_t mask, bool size_survives)
 {
-    const uint8_t full = unit_mask(p);
+    const uint8_t full = simdisk_unit_mask(p);
     const uint64_t page = p->offset / SIMDISK_PAGE * SIMDISK_PAGE;
 
     if (p->kind == TRUNCATE) {
@@ -499,13 +310,13 @@ static struct simdisk *survive_power_cut(const struct simdisk *disk,
     struct simdisk *after = new_like(disk);
     struct fate fate;
 
-    init_fate(disk, &fate);
-    decide(disk, &fate, model, choice, unit_size);
+    simdisk_init_fate(disk, &fate);
+    simdisk_decide(disk, &fate, model, choice, unit_size);
     survive_entries(after, disk, &fate);
     survive_reachable(after, disk, ROOT);
     survive_data(after, disk, &fate);
     spoil(after, disk, &fate, model, choice);
-    release_fate(&fate);
+    simdisk_release_fate(&fate);
     return after;
 }
 
@@ -528,64 +339,6 @@ struct simdisk *simdisk_clone(const struct simdisk *disk)
     return simdisk_survivor(disk, SIMDISK_KILLED, 0, SIMDISK_PAGE);
 }
 
-/* ---- In words -------------------------------------------------------------------- */
-
-static void name_unit(const struct simdisk *disk, const struct simdisk_pending *p,
-                      char *text, size_t size)
-{
-    const char *names = (const char *)disk->bytes + p->at;
-    const char *file = is_data(p) ? disk->inodes[p->target].name : "";
-
-    switch (p->kind) {
-    case WRITE:
-        (void)snprintf(text, size, "write %s %llu+%u", file, (unsigned long long)p->offset,
-                       p->size);
-        break;
-    case GROW:
-    case TRUNCATE:
-        (void)snprintf(text, size, "size of %s %llu", file,
-                       (unsigned long long)p->file_size);
-        break;
-    case RENAME:
-        (void)snprintf(text, size, "rename %s %s", names, names + strlen(names) + 1);
-        break;
-    default:
-        (void)snprintf(text, size, "%s %s", p->kind == LINK ? "create" : "unlink", names);
-    }
-}
-
-static void explain_unit(const struct simdisk *disk, const struct simdisk_pending *p,
-                         uint8_t mask, simdisk_line_fn *fn, void *context)
-{
-    char line[3 * (SIMDISK_NAME_SIZE_MAX + 1)], name[2 * (SIMDISK_NAME_SIZE_MAX + 1) + 32];
-    char sectors[SECTORS_PER_PAGE + 1] = "";
-
-    name_unit(disk, p, name, sizeof name);
-    for (unsigned k = 0; k < SECTORS_PER_PAGE && p->kind == WRITE; k++)
-        sectors[k] = unit_mask(p) >> k & 1 ? (char)('0' + (mask >> k & 1)) : '.';
-    (void)snprintf(line, sizeof line, "%s: %s%s", name,
-                   p->kind == WRITE ? sectors : (mask ? "there" : "lost"),
-                   p->doomed ? " (doomed)" : "");
-    fn(context, line);
-}
-
-void simdisk_explain(const struct simdisk *disk, enum simdisk_model model, uint64_t choice,
-                     size_t unit_size, simdisk_line_fn *fn, void *context)
-{
-    struct fate fate;
-
-    (void)pthread_mutex_lock(mutex_of(disk));
-    init_fate(disk, &fate);
-    decide(disk, &fate, model, choice, unit_size);
-    for (size_t i = 0; i < disk->pending_count; i++) {
-        const struct simdisk_pending *p = &disk->pending[i];
-        explain_unit(disk, p, model == SIMDISK_KILLED ? unit_mask(p) : fate.keep[i], fn,
-                     context);
-    }
-    release_fate(&fate);
-    (void)pthread_mutex_unlock(mutex_of(disk));
-}
-
 /* ---- Counts ---------------------------------------------------------------------- */
 
 uint64_t simdisk_pending_count(const struct simdisk *disk, size_t unit_size)
@@ -594,7 +347,7 @@ uint64_t simdisk_pending_count(const struct simdisk *disk, size_t unit_size)
 
     (void)pthread_mutex_lock(mutex_of(disk));
     for (size_t i = 0; i < disk->pending_count; i++)
-        count += unit_count(&disk->pending[i], unit_size);
+        count += simdisk_unit_count(&disk->pending[i], unit_size);
     (void)pthread_mutex_unlock(mutex_of(disk));
     return count;
 }

@@ -4,7 +4,7 @@
 #include "chance.h"
 #include "test.h"
 
-#define LONG_COUNT (SEQUENCE_COUNT - SEQUENCE_SHORT)
+#define LONG_COUNT (SEQUENCE_COUNT - SEQUENCE_OPERATIONS)
 #define TEXT_MAX   128u
 
 static const char *const operations[SEQUENCE_OPERATIONS] = {
@@ -51,8 +51,8 @@ struct program sequence_program(const struct workload *workload, uint64_t seed,
 {
     unsigned of_length = SEQUENCE_OPERATIONS, count = 1;
 
-    if (number >= SEQUENCE_SHORT)
-        number = SEQUENCE_SHORT + shuffled(number - SEQUENCE_SHORT, seed);
+    if (number >= SEQUENCE_OPERATIONS)
+        number = SEQUENCE_OPERATIONS + shuffled(number - SEQUENCE_OPERATIONS, seed);
     while (number >= of_length) {
         number -= of_length;
         of_length *= SEQUENCE_OPERATIONS;

@@ -8,12 +8,11 @@
 #include "program.h"
 
 #define SEQUENCE_OPERATIONS 11u
-#define SEQUENCE_SHORT      (11u + 11 * 11)                       /* of one or two */
-#define SEQUENCE_COUNT      (SEQUENCE_SHORT + 11u * 11 * 11 * 12) /* of up to four */
+#define SEQUENCE_COUNT      (11u + 11 * 11 + 11 * 11 * 11 + 11 * 11 * 11 * 11)
 
-/* Sequence number `number`: the short ones first, in order, then the others in an order that
- * follows from the seed, so that the first ones are a sample. Only the last operation is
- * looked at; the others were, in the shorter sequences. */
+/* Sequence number `number`: single operations first, then the others in an order that follows
+ * from the seed, so that the first ones are a sample. Only the last
+ * operation is looked at; the others were, in the shorter sequences. */
 struct program sequence_program(const struct workload *workload, uint64_t seed,
                                 unsigned number);
 

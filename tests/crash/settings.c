@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATES_DEFAULT 200000u
+#define STATES_DEFAULT 240000u
 #define STATES_LONG    2000000u
 #define PROCESSES_MAX  64u
 

@@ -9,20 +9,23 @@
  *     nothing about what is in it, so it comes back as it was left.
  *   - The page that a forked child sees as zeros.
  *   - The file table, 8 MiB of which the first 64 KiB may be touched here: 8,192 files. It
- *     comes back as zeros. Nothing else may ask calloc for 8 MiB.
+ *     comes back as zeros.
  */
+#include "store.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define CHUNK_SIZE  ((size_t)128 << 10) /* and twice, and four times so much */
-#define CHUNK_COUNT 256u
-#define PAGE_SIZE   ((size_t)4096)
-#define TABLE_SIZE  ((size_t)8 << 20)
-#define TABLE_USED  ((size_t)64 << 10)
-#define TABLE_COUNT 16u
+#define CHUNK_SIZE    ((size_t)128 << 10) /* and twice, and four times so much */
+#define CHUNK_COUNT   256u
+#define PAGE_SIZE     ((size_t)4096)
+#define TABLE_ENTRIES TKV_SLOT_COUNT
+#define TABLE_SIZE    (TABLE_ENTRIES * sizeof(void *))
+#define TABLE_USED    ((size_t)64 << 10)
+#define TABLE_COUNT   16u
 
 void *__real_calloc(size_t count, size_t size);
 void __real_free(void *memory);
@@ -99,7 +102,8 @@ static bool give(struct pool *pool, const void *memory)
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    uint8_t *table = size > 0 && count == TABLE_SIZE / size ? take(&tables) : NULL;
+    uint8_t *table =
+        count == TABLE_ENTRIES && size == sizeof(void *) ? take(&tables) : NULL;
 
     if (table == NULL)
         return __real_calloc(count, size);

@@ -14,9 +14,9 @@ static void grow(struct seen *seen)
 
     if (bigger.capacity == 0)
         bigger.capacity = FIRST_CAPACITY;
-    bigger.slots = malloc(bigger.capacity * sizeof *bigger.slots);
+    /* One block, because memory.c knows the file table by its entries. */
+    bigger.slots = calloc(1, bigger.capacity * sizeof *bigger.slots);
     CHECK(bigger.slots != NULL);
-    memset(bigger.slots, 0, bigger.capacity * sizeof *bigger.slots);
     for (size_t i = 0; i < seen->capacity; i++) {
         if (seen->slots[i] != 0)
             (void)seen_before(&bigger, seen->slots[i]);

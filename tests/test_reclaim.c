@@ -155,6 +155,10 @@ static void check_stays_hidden(enum look look, enum cover cover, bool alone)
         CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(simdisk_file_size(f.disk, DATA) > 0);
     CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+    /* The file that they hide something of is known, and they are no garbage. */
+    CHECK(tkv_usage_get(&f.store->totals.tombstone_bytes) > 0);
+    CHECK_EQ(tkv_usage_get(&f.store->pinned_bytes),
+             tkv_usage_get(&f.store->totals.tombstone_bytes));
     overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
     CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
     for (int round = 0; round < 2; round++) {
@@ -259,6 +263,29 @@ TEST(a_failed_sync_in_a_compaction_poisons_the_store)
     while (fail_sync(at))
         at++;
     CHECK(at > 4);
+}
+
+/* Mode NONE stores into the mapped log: what fails are the data files. */
+TEST(a_compaction_on_a_disk_that_takes_nothing_says_so)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    f.disk->fail_kinds = SIMDISK_WRITE;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_sticky = true;
+    f.disk->fail_at = 1;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    f.disk->fail_at = 0;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_byte(&f, "garbage", 9);
+    CHECK(tkv_usage_get(&f.store->disk_bytes) < 4 * TKV_BLOCK_SIZE);
+    end(&f);
 }
 
 /* ---- Space ----------------------------------------------------------------------------- */

@@ -231,6 +231,7 @@ static struct tkv_wal_state state_of(struct owner *o)
 {
     struct tkv_wal_state state;
 
+    memset(&state, 0xee, sizeof state); /* every field is filled in */
     tkv_wal_state(&o->wal, &state);
     return state;
 }

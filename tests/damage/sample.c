@@ -260,6 +260,10 @@ static void live_through_everything(struct maker *m)
     compact(m);
     mixture(m, 30);
     remember(m);
+    close_store(m); /* a hint of the file that goes on growing */
+    open_store(m);
+    remember(m);
+    mixture(m, 16); /* more than one lap, where a group takes a block */
     checkpoint(m);
 }
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define REPORTS_MAX     30u
-#define HANG_SECONDS    30 /* of processor time, for what takes a millisecond */
+#define HANG_SECONDS    5 /* of processor time, for what takes a millisecond */
 #define SMALL_FILE_SIZE 8192u
 #define LARGE_FILE_STEP 61u /* a quick sweep tries every so manyth length of other files */
 

@@ -111,8 +111,8 @@ struct tkv_store {
     _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
 
     struct tkv_worker flusher, compactor;
-    uint64_t synced_us; /* INTERVAL: when the log was last synced; the flusher's */
-    uint64_t idle_seq;  /* newest write when the flusher last looked; the flusher's */
+    _Atomic uint64_t synced_us; /* INTERVAL: when the log was last synced */
+    uint64_t idle_seq; /* newest write when the flusher last looked; the flusher's */
     atomic_bool flusher_sleeps; /* until woken: the next write must wake it */
 };
 

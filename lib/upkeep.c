@@ -61,11 +61,14 @@ static void checkpoint(struct tkv_store *store)
 static void sync_if_due(struct tkv_store *store)
 {
     const uint64_t now_us = tkv_store_now_us(store);
+    uint64_t synced_us = atomic_load(&store->synced_us);
 
-    if (store->options.durability != TKV_DURABILITY_INTERVAL ||
-        now_us - store->synced_us < (uint64_t)store->options.interval_ms * 1000)
+    if (store->options.durability != TKV_DURABILITY_INTERVAL || now_us < synced_us ||
+        now_us - synced_us < (uint64_t)store->options.interval_ms * 1000)
         return;
-    store->synced_us = now_us;
+    /* Without a flusher several writers come here at once: one of them syncs. */
+    if (!atomic_compare_exchange_strong(&store->synced_us, &synced_us, now_us))
+        return;
     if (tkv_wal_sync(&store->wal, NULL) == TKV_IO)
         tkv_store_poison(store, TKV_IO);
 }
@@ -154,7 +157,7 @@ enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
     if (store->options.read_only)
         return TKV_OK;
     atomic_store(&store->log_capacity, store->wal.ring.end - TKV_WAL_RING_START);
-    store->synced_us = tkv_store_now_us(store);
+    atomic_store(&store->synced_us, tkv_store_now_us(store));
     if (!store->options.background)
         return TKV_OK;
     /* Without threads the store works as with `background` off. */

@@ -181,6 +181,37 @@ TEST(readers_go_on_while_a_poisoned_store_refuses_writers_and_it_closes)
     }
 }
 
+/* ---- Upkeep without threads of its own --------------------------------------------------- */
+
+static void *put_often(void *context)
+{
+    struct tkv_store *store = context;
+    struct tkv_error err;
+
+    for (unsigned i = 0; i < 300; i++)
+        CHECK_OK(tkv_put(store, tkv_text("more"), tkv_bytes(&i, sizeof i), &err));
+    return NULL;
+}
+
+/* For the thread sanitizer: who syncs the log when there is no flusher to do it. */
+TEST(writers_without_a_flusher_sync_the_interval_one_at_a_time)
+{
+    struct place place = place_new();
+    pthread_t threads[WRITERS];
+    struct tkv_store *store;
+
+    place.options.durability = TKV_DURABILITY_INTERVAL;
+    place.options.interval_ms = 1;
+    store = place_open(&place);
+    for (unsigned i = 0; i < WRITERS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, put_often, store), 0);
+    for (unsigned i = 0; i < WRITERS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    place_verify(store);
+    place_close(store);
+    place_free(&place);
+}
+
 /* ---- Close beside a compaction ----------------------------------------------------------- */
 
 static void note_picked(void *context, const struct tkv_event *event)

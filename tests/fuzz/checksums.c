@@ -132,8 +132,16 @@ struct walk {
 static bool is_group(const struct walk *w, size_t offset)
 {
     return offset <= w->size && w->size - offset >= GROUP_HEADER &&
-           tkv_get_le64(w->bytes + offset) == w->log->salt &&
-           tkv_get_le32(w->bytes + offset + 12) <= w->size - offset - GROUP_HEADER;
+           tkv_get_le64(w->bytes + offset) == w->log->salt;
+}
+
+/* Of the payload's size, what there is. */
+static size_t payload_size(const struct walk *w, size_t offset)
+{
+    const size_t left = w->size - offset - GROUP_HEADER;
+    const size_t claimed = tkv_get_le32(w->bytes + offset + 12);
+
+    return claimed < left ? claimed : left;
 }
 
 static uint32_t seed_at(const struct walk *w, size_t offset)
@@ -144,12 +152,12 @@ static uint32_t seed_at(const struct walk *w, size_t offset)
     return tkv_crc32(tkv_crc32(0, w->log->uuid, 16), place, 8);
 }
 
-static void fix_payload(struct walk *w, uint8_t *p)
+static void fix_payload(struct walk *w, size_t offset)
 {
-    const size_t payload = tkv_get_le32(p + 12);
+    uint8_t *p = w->bytes + offset;
 
     if ((w->log->what & FIX_RECORDS) != 0)
-        (void)fix_records(p + GROUP_HEADER, payload,
+        (void)fix_records(p + GROUP_HEADER, payload_size(w, offset),
                           (w->log->what & FIX_SEQ) != 0 ? tkv_get_le64(p + 24) : 0);
 }
 
@@ -157,10 +165,10 @@ static void fix_payload(struct walk *w, uint8_t *p)
 static uint32_t fix_group(struct walk *w, size_t offset)
 {
     uint8_t *p = w->bytes + offset;
-    const uint32_t seed = seed_at(w, offset), payload = tkv_get_le32(p + 12);
+    const uint32_t seed = seed_at(w, offset);
 
-    fix_payload(w, p);
-    tkv_put_le32(p + 52, tkv_crc32(seed, p + GROUP_HEADER, payload));
+    fix_payload(w, offset);
+    tkv_put_le32(p + 52, tkv_crc32(seed, p + GROUP_HEADER, payload_size(w, offset)));
     tkv_put_le32(p + 8, tkv_crc32(tkv_crc32(seed, p, 8), p + 12, GROUP_HEADER - 12));
     return tkv_get_le32(p + 8) ^ tkv_get_le32(p + 52);
 }

@@ -59,6 +59,8 @@ static void write_seed(const char *target, const char *format, unsigned number)
 static void cut_log(const struct small_file *file, unsigned kind)
 {
     static const uint8_t controls[] = {0x3f, 0xff, 0x15};
+    const bool is_second_newer =
+        tkv_get_le64(file->bytes + 32) < tkv_get_le64(file->bytes + 4096 + 32);
 
     for (unsigned i = 0; i < sizeof controls; i++) {
         const size_t ring = file->size - 8192;
@@ -66,7 +68,7 @@ static void cut_log(const struct small_file *file, unsigned kind)
         begin();
         add_byte(controls[i]);
         add_byte(160);
-        add(file->bytes + (kind % 2 == 0 ? 0 : 4096), 160);
+        add(file->bytes + (is_second_newer ? 4096 : 0), 160);
         add(file->bytes + 8192, ring < 6000 ? ring : 6000);
         write_seed("wal", i == 0 ? "log%u" : i == 1 ? "log%u-all" : "log%u-chain", kind);
     }

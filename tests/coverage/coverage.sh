@@ -8,19 +8,31 @@ shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 html=
 [ "${1:-}" != --html ] || html=$2
+log=$build/coverage.log
+failed=
+
+quietly() { # COMMAND...: what it prints matters when it fails
+    if ! "$@" >"$log" 2>&1; then
+        grep -E 'FAIL|ERROR|TIMEOUT|not true|violation' "$log" >&2 || tail -n 20 "$log" >&2
+        failed=yes
+    fi
+}
+
+tests() { # MESON TEST ARGUMENTS
+    quietly meson test -C "$build" --no-rebuild --timeout-multiplier 4 "$@"
+}
 
 find "$build" -name '*.gcda' -delete
-meson test -C "$build" --no-rebuild --quiet --timeout-multiplier 4 \
-    --suite unit --suite examples --suite tools --suite fuzz
-meson test -C "$build" --no-rebuild --quiet --timeout-multiplier 4 \
-    found guards reclaim store order order_altered faults \
+tests --suite unit --suite examples --suite tools --suite fuzz
+tests found guards reclaim store order order_altered faults \
     deaths locks surroundings rights signals
-"$build/tests/crash/test_crash" --states 8000 >/dev/null
-"$build/tests/damage/test_damage" --bits 2000 >/dev/null
+quietly "$build/tests/crash/test_crash" --states 8000
+quietly "$build/tests/damage/test_damage" --bits 2000
 [ -z "$html" ] || {
     mkdir -p "$html"
     gcovr --root "$root" --object-directory "$build" --exclude-unreachable-branches \
         --gcov-ignore-parse-errors --filter "$root/(lib|wal|compactor)/.*" \
         --html-details "$html/index.html" "$build"
 }
-python3 "$root/tests/coverage/coverage.py" "$build"
+python3 "$root/tests/coverage/coverage.py" "$build" || failed=yes
+[ -z "$failed" ]

@@ -420,16 +420,16 @@ enum tkv_status tkv_manifest_write(struct tkv_os *os, int dir,
     result = os->rename(os, dir, TKV_MANIFEST_TEMPORARY_NAME, TKV_MANIFEST_NAME);
     if (result < 0) {
         *ret_unknown = true;
-        return tkv_fail_os(err, result, TKV_MANIFEST_NAME, "rename %s to %s",
-                           TKV_MANIFEST_TEMPORARY_NAME, TKV_MANIFEST_NAME);
+        return tkv_fail_lost(err, result, TKV_MANIFEST_NAME, "rename %s to %s",
+                             TKV_MANIFEST_TEMPORARY_NAME, TKV_MANIFEST_NAME);
     }
     /* The rename is atomic but not yet durable: until the directory is synced, a power cut
      * may bring the old manifest back. */
     result = os->sync_dir(os, dir);
     if (result < 0) {
         *ret_unknown = true;
-        return tkv_fail_os(err, result, TKV_MANIFEST_NAME,
-                           "sync the directory after renaming %s", TKV_MANIFEST_NAME);
+        return tkv_fail_lost(err, result, TKV_MANIFEST_NAME,
+                             "sync the directory after renaming %s", TKV_MANIFEST_NAME);
     }
     return TKV_OK;
 }

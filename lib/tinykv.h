@@ -152,10 +152,10 @@ enum tkv_event_kind {
     TKV_EVENT_COMPACTION_COPIED, /* file: the input; count, bytes: copied; micros */
     TKV_EVENT_COMPACTION_INSTALLED, /* file: the input; count: moved; bytes: reclaimed */
     TKV_EVENT_FILE_REMOVED,         /* file; bytes: given back */
-    TKV_EVENT_DISK_FULL,  /* background work found no room; it tries again later */
-    TKV_EVENT_CORRUPTION, /* file: a data file in which compaction met damage, or that it
-                             could not read (status says which); or, with options.damage, a
-                             gap: file (0 is wal.log), bytes */
+    TKV_EVENT_DISK_FULL, /* background work found no room; it tries again later */
+    TKV_EVENT_CORRUPTION, /* file: a data file in which compaction met damage, or that it could
+                             not read: status says which; or, with options.damage, a gap: file
+                             (0 is wal.log), bytes */
     TKV_EVENT_POISONED    /* status: why writes have stopped */
 };
 

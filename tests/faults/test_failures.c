@@ -306,3 +306,30 @@ TEST(a_verification_that_cannot_finish_says_what_stopped_it)
     CHECK_OK(tkv_close(store, &err));
     simdisk_free(disk);
 }
+
+TEST(a_manifest_of_unknown_fate_poisons_and_never_says_disk_full)
+{
+    static const enum simdisk_call calls[] = {SIMDISK_RENAME, SIMDISK_SYNC_DIR};
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct tkv_options options = small_options();
+        struct simdisk *disk = simdisk_new(16);
+        struct tkv_store *store = open_on(disk, &options);
+        struct tkv_stats stats;
+        struct tkv_error err;
+
+        put_numbered(store, 0, 4, 3000);
+        fail(disk, calls[i], ENOSPC, false);
+        tkv_mutex_lock(&store->upkeep);
+        CHECK_EQ(tkv_checkpoint_manifest(store, &err), TKV_IO);
+        tkv_mutex_unlock(&store->upkeep);
+        CHECK_EQ(err.status, TKV_IO);
+        CHECK_OK(tkv_stats(store, &stats, &err));
+        CHECK_EQ(stats.poisoned, TKV_IO);
+        (void)tkv_close(store, NULL);
+        store = open_on(disk, &options);
+        check_numbered(store, 4);
+        CHECK_OK(tkv_close(store, &err));
+        simdisk_free(disk);
+    }
+}

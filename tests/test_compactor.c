@@ -6,6 +6,7 @@
  * Method: pick and tombstones are arithmetic, tried on both sides of every bound; memory fails
  * on demand. A worker's steps are counted with semaphores, so that nothing depends on time.
  */
+#include "bytes.h"
 #include "pick.h"
 #include "test.h"
 #include "tombstones.h"
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <unistd.h>
 
 TEST_MAIN
 
@@ -319,6 +321,26 @@ TEST(stopping_waits_for_the_step_that_is_under_way_and_begins_no_other)
     CHECK_EQ(w.steps, 1);
 }
 
+/* The pause lets it fall asleep; without one this passes as well. */
+TEST(a_worker_that_sleeps_is_woken)
+{
+    static struct work w;
+
+    w = (struct work){
+        .pauses = {TKV_WORKER_FOREVER, TKV_WORKER_FOREVER}
+    };
+    start(&w);
+    for (int round = 0; round < 2; round++) {
+        (void)usleep(20000);
+        tkv_worker_wake(&w.worker);
+        wait_for_step(&w);
+        finish_step(&w);
+    }
+    (void)usleep(20000);
+    tkv_worker_stop(&w.worker);
+    CHECK_EQ(w.steps, 2);
+}
+
 TEST(a_worker_that_sleeps_forever_stops_at_once)
 {
     static struct work w;
@@ -336,7 +358,7 @@ TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
     thread_errno = EAGAIN;
     CHECK_EQ(tkv_worker_start(&w.worker, step, &w), EAGAIN);
     thread_errno = 0;
-    CHECK(!w.worker.started);
+    CHECK(tkv_is_zero((const uint8_t *)&w.worker, sizeof w.worker));
     tkv_worker_wake(&w.worker);
     tkv_worker_stop(&w.worker);
     CHECK_EQ(w.steps, 0);

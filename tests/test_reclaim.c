@@ -317,6 +317,59 @@ TEST(a_large_file_is_given_back_in_steps)
     end(&f);
 }
 
+/* Only its number is needed, and nothing of it can be read. */
+TEST(a_file_without_live_records_goes_without_being_read)
+{
+    struct fixture f;
+    uint64_t reclaimed;
+
+    begin(&f);
+    while (f.store->active->number == 1)
+        put_bytes(&f, "garbage", 1, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    f.disk->fail_kinds = SIMDISK_READ;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_sticky = true;
+    f.disk->fail_at = 1;
+    CHECK_OK(tkv_compact(f.store, &reclaimed, &err));
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    CHECK(reclaimed > 60000 && reclaimed <= 65536);
+    f.disk->fail_at = 0;
+    check_byte(&f, "garbage", 1);
+    CHECK_OK(tkv_compact(f.store, &reclaimed, &err));
+    CHECK_EQ(reclaimed, 0);
+    end(&f);
+}
+
+static void let_time_pass(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind == TKV_EVENT_CHECKPOINTED)
+        f->disk->wall_ms += 1000;
+}
+
+TEST(a_key_that_expires_while_it_is_compacted_is_counted_out)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = let_time_pass;
+    open_again(&f);
+    put_bytes(&f, "live", 1, 100);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    CHECK_OK(tkv_put_expiring(f.store, tkv_text("key"), tkv_text("value"),
+                              f.disk->wall_ms + 500, &err));
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(tkv_exists(f.store, tkv_text("key"), &err), TKV_NOT_FOUND);
+    CHECK_EQ(tkv_index_count(f.store->index), 2);
+    CHECK_EQ(tkv_usage_get(&f.store->totals.live_records), 2);
+    CHECK(tkv_usage_get(&f.store->totals.live_bytes) < 4200);
+    end(&f);
+}
+
 /* ---- When the power fails -------------------------------------------------------------- */
 
 struct cut {

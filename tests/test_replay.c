@@ -129,8 +129,10 @@ static enum tkv_status apply(void *context, const struct tkv_group *group,
 static enum tkv_status run(struct log *log)
 {
     log->applied_count = 0;
-    log->replay = (struct tkv_replay){
-        .uuid = uuid, .from = log->from, .durable_mark = log->durable_mark};
+    memset(&log->replay, 0xee, sizeof log->replay); /* every result is filled in */
+    log->replay.uuid = uuid;
+    log->replay.from = log->from;
+    log->replay.durable_mark = log->durable_mark;
     return tkv_replay_run(&log->replay, log->file, log->size, apply, log, &err);
 }
 

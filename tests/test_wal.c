@@ -30,10 +30,18 @@ static bool memory_is_gone;
 
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
     return memory_is_gone ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+/* The disk's own memory is small. */
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return memory_is_gone && size >= BLOCK ? NULL : __real_calloc(count, size);
 }
 
 /* ---- A log and its owner ---------------------------------------------------------------- */
@@ -405,6 +413,21 @@ TEST(without_memory_a_write_is_refused_and_uses_no_sequence_number)
     }
 }
 
+TEST(without_memory_a_log_is_not_made_and_does_not_grow)
+{
+    const struct tkv_wal_header header = header_with(1);
+    struct owner o;
+
+    begin(&o, true);
+    memory_is_gone = true;
+    CHECK_EQ(tkv_wal_create(&o.disk->os, o.dir, &header, &err), TKV_NO_MEMORY);
+    CHECK_EQ(tkv_wal_grow(&o.wal, START + 2 * BLOCKS * BLOCK, &err), TKV_NO_MEMORY);
+    memory_is_gone = false;
+    CHECK_EQ(state_of(&o).end, START + BLOCKS * BLOCK);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
+    end(&o);
+}
+
 TEST(a_full_ring_asks_its_owner_for_room)
 {
     for (int always = 0; always < 2; always++) {
@@ -701,6 +724,7 @@ TEST(a_header_that_cannot_be_written_poisons_the_log)
     memset(&err, 0, sizeof err);
     CHECK_EQ(tkv_wal_write_header(&o.wal, &header, &err), TKV_IO);
     CHECK_EQ(err.os_errno, ENOSPC);
+    CHECK_EQ(tkv_wal_write_header(&o.wal, &header, &err), TKV_POISONED);
     CHECK_EQ(commit(&o, 1, 100), TKV_POISONED);
     end(&o);
 }

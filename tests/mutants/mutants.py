@@ -4,10 +4,10 @@
 (altered_build.py) and must fail one of the checks, which run from cheap to dear. A mutant whose
 object code is that of the original, or that survivors.md explains, is equivalent.
 
-    mutants.py BUILD [--file F]... [--seconds S] [--seed X] [--jobs N] [--every]
+    mutants.py BUILD [--file F]... [--match TEXT]... [--seconds S] [--seed X] [--jobs N] [--every]
 
 With --seconds, mutants are drawn at random with the seed until the time is up; without, all are
-tried. --every tries those of survivors.md as well. Survivors are printed as they would stand in
+tried. --match leaves those whose description contains one of the texts. --every tries those of survivors.md as well. Survivors are printed as they would stand in
 survivors.md. The last line is `mutants=N killed=N equivalent=N survived=N percent=P`, where P is
 the share of those killed that are not equivalent."""
 import argparse
@@ -48,6 +48,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--file", action="append", default=[])
+    parser.add_argument("--match", action="append", default=[])
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
@@ -138,6 +139,8 @@ def draw(files, settings):
     for file in files:
         with open(os.path.join(ROOT, file), encoding="utf-8") as source:
             for mutant in mutants(source.read()):
+                if settings.match and not any(text in mutant.describe() for text in settings.match):
+                    continue
                 drawn.append((file, mutant, mutant.describe() in known[file] and not settings.every))
     random.Random(settings.seed).shuffle(drawn)
     return drawn

@@ -27,10 +27,28 @@ static void open_and_close_at(const struct place *place, void *context)
     place_close(store);
 }
 
+#define WHOLE_KEYS 8u
+
+static void expect_whole(struct tkv_store *store)
+{
+    char key[16];
+
+    for (unsigned i = 0; i < WHOLE_KEYS; i++) {
+        snprintf(key, sizeof key, "whole %u", i);
+        place_expect(store, key, 1000);
+    }
+}
+
+/* Records that half a block holds, and one that it does not. */
 static void put_large_at(const struct place *place, void *context)
 {
     struct tkv_store *store = place_open_on(place, failpoint_os(context));
+    char key[16];
 
+    for (unsigned i = 0; i < WHOLE_KEYS; i++) {
+        snprintf(key, sizeof key, "whole %u", i);
+        place_put(store, key, 1000);
+    }
     place_put(store, "torn", 9000); /* three blocks */
     _exit(0);                       /* not closed */
 }
@@ -141,6 +159,7 @@ static void look_for_filled(struct place *place)
     struct tkv_store *store = place_open(place);
 
     place_expect_filled(store);
+    expect_whole(store);
     place_put(store, "one", 10);
     place_close(store);
     store = place_open(place);

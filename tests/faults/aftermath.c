@@ -27,6 +27,16 @@ static bool has_reverted(const struct run *run)
            run->fault.failed_sync == SIMDISK_FAILED_SYNC_REVERTS;
 }
 
+/* What the next opening must find when nobody cuts the power: all that was acknowledged, unless
+ * the cache has fallen back to what is on the medium. */
+static size_t least_after_closing(const struct run *run)
+{
+    const bool falls_back =
+        has_reverted(run) || (run->fault.drops_cache && run_is_hit(run));
+
+    return falls_back ? run->oracle->durable : run->oracle->acked;
+}
+
 static enum tkv_status poison_of(const struct run *run)
 {
     struct tkv_stats stats;
@@ -160,8 +170,7 @@ static void check_open_store(struct run *run)
     const struct oracle *oracle = run->oracle;
 
     run_pause(run, true);
-    examine_survivor(run, SIMDISK_KILLED,
-                     has_reverted(run) ? oracle->durable : oracle->acked, "after a kill");
+    examine_survivor(run, SIMDISK_KILLED, least_after_closing(run), "after a kill");
     examine_survivor(run, SIMDISK_NOTHING_PENDING, oracle->durable, "after a power cut");
     run_pause(run, false);
     if (run->fault.sticky)
@@ -180,8 +189,7 @@ static void check_open_store(struct run *run)
 /* Whatever failed before, what the next opening recovers, and what it is given, is durable. */
 static void check_reopened(struct run *run)
 {
-    const struct oracle *oracle = run->oracle;
-    const size_t least = has_reverted(run) ? oracle->durable : oracle->acked;
+    const size_t least = least_after_closing(run);
     struct oracle_found found, again;
     struct oracle_report why;
     struct simdisk *cut;

@@ -49,10 +49,13 @@ static const struct word errnos[] = {
     WORD(EACCES), WORD(EROFS),  WORD(EINTR),  WORD(ENOMEM), WORD(EFBIG),
     WORD(ESTALE), WORD(EAGAIN), WORD(ENOLCK), {0, "none"},
 };
+#define SYNC_DROPS ((int)SIMDISK_FAILED_SYNC_REVERTS + 1)
+
 static const struct word syncs[] = {
     {SIMDISK_FAILED_SYNC_LOSES,   "loses"  },
     {SIMDISK_FAILED_SYNC_KEEPS,   "keeps"  },
     {SIMDISK_FAILED_SYNC_REVERTS, "reverts"},
+    {SYNC_DROPS,                  "drops"  },
 };
 static const struct word durations[] = {
     {false, "once"  },
@@ -96,7 +99,9 @@ void fault_print(const struct fault *fault, char out[FAULT_TEXT_SIZE])
     snprintf(out, FAULT_TEXT_SIZE, "%s@%" PRIu64 ":%s:%s:%s:%zu", kind_name(fault->kind),
              fault->at, text_of(errnos, COUNT(errnos), fault->os_errno),
              text_of(durations, COUNT(durations), fault->sticky),
-             text_of(syncs, COUNT(syncs), (int)fault->failed_sync), fault->io_size_max);
+             text_of(syncs, COUNT(syncs),
+                     fault->drops_cache ? SYNC_DROPS : (int)fault->failed_sync),
+             fault->io_size_max);
 }
 
 bool fault_parse(const char *text, struct fault *ret_fault)
@@ -118,7 +123,9 @@ bool fault_parse(const char *text, struct fault *ret_fault)
         !number_of(syncs, COUNT(syncs), sync, &failed_sync))
         return false;
     fault.sticky = sticky != 0;
-    fault.failed_sync = (enum simdisk_failed_sync)failed_sync;
+    fault.drops_cache = failed_sync == SYNC_DROPS;
+    if (!fault.drops_cache)
+        fault.failed_sync = (enum simdisk_failed_sync)failed_sync;
     *ret_fault = fault;
     return true;
 }

@@ -11,10 +11,11 @@
 #define FAULT_THREAD (1u << 21)
 
 struct fault {
-    unsigned kind; /* 0: none at all */
-    uint64_t at;   /* the at-th call of that kind, from 1 */
-    int os_errno;  /* 0 with MEMORY and THREAD */
-    bool sticky;   /* that call and all later ones of its kind */
+    unsigned kind;    /* 0: none at all */
+    uint64_t at;      /* the at-th call of that kind, from 1 */
+    int os_errno;     /* 0 with MEMORY and THREAD */
+    bool sticky;      /* that call and all later ones of its kind */
+    bool drops_cache; /* the next opening does not see what the failed sync lost */
     enum simdisk_failed_sync
         failed_sync;    /* what a failed sync does to the data; with RENAME,
                                              KEEPS: it has happened all the same */
@@ -34,7 +35,8 @@ extern const size_t fault_kind_count;
 
 #define FAULT_TEXT_SIZE 96
 
-/* kind@at:ERRNO:once|sticky:loses|keeps|reverts:io_size_max */
+/* kind@at:ERRNO:once|sticky:loses|keeps|reverts|drops:io_size_max; `drops` is one that loses,
+ * with drops_cache. */
 void fault_print(const struct fault *fault, char out[FAULT_TEXT_SIZE]);
 bool fault_parse(const char *text, struct fault *ret_fault);
 

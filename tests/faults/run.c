@@ -93,6 +93,7 @@ void run_arm(struct run *run)
         run->disk->fail_errno = f->os_errno;
         run->disk->fail_sticky = f->sticky;
         run->disk->failed_sync = f->failed_sync;
+        run->disk->drops_cache = f->drops_cache;
         run->disk->failed_rename_happens =
             f->kind == SIMDISK_RENAME && f->failed_sync == SIMDISK_FAILED_SYNC_KEEPS;
         run->disk->fail_count = 0;

@@ -94,6 +94,9 @@ static void sweep_kind(struct sweep *sweep, const struct run *base,
         return;
     fault.failed_sync = SIMDISK_FAILED_SYNC_REVERTS;
     (void)sweep_durations(sweep, base, fault);
+    fault.failed_sync = SIMDISK_FAILED_SYNC_LOSES;
+    fault.drops_cache = true;
+    (void)sweep_durations(sweep, base, fault);
 }
 
 /* Short reads and writes change nothing; and when one of them fails after others have moved a

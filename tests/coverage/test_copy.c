@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a compaction makes of each record of a file: kept, set aside as a delete, or dropped;
+ * and that it notices when they do not add up.
+ *
+ * Method: a data file in memory and an index beside it, as the test wants them to be. Memory
+ * and the removal of a key fail on demand, as if another thread had been faster.
+ */
+#include "copy.h"
+#include "simdisk.h"
+#include "test.h"
+
+TEST_MAIN
+
+#define SLOT    3u
+#define NOW_MS  UINT64_C(1000)
+#define EXPIRED UINT64_C(999)
+
+static struct tkv_error err;
+static int memory_left = -1; /* allocations; -1: any number */
+static bool removal_fails;
+static const uint8_t uuid[16];
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+bool __real_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
+                                uint64_t hash, uint64_t place,
+                                struct tkv_location *ret_old);
+bool __wrap_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
+                                uint64_t hash, uint64_t place,
+                                struct tkv_location *ret_old);
+
+void *__wrap_malloc(size_t size)
+{
+    if (memory_left == 0)
+        return NULL;
+    if (memory_left > 0)
+        memory_left--;
+    return __real_malloc(size);
+}
+
+bool __wrap_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
+                                uint64_t hash, uint64_t place, struct tkv_location *ret_old)
+{
+    return !removal_fails && __real_tkv_index_remove_at(index, key, hash, place, ret_old);
+}
+
+struct fixture {
+    struct simdisk *disk;
+    struct tkv_datafile *file;
+    struct tkv_index *index;
+    struct tkv_copy_job job;
+    uint64_t seq;
+    unsigned appended, expired;
+    enum tkv_status append_fails;
+};
+
+static enum tkv_status append(void *context, const struct tkv_record *record,
+                              const uint8_t *bytes, size_t size, uint64_t *ret_place,
+                              struct tkv_error *ret_err)
+{
+    struct fixture *f = context;
+
+    (void)record;
+    (void)bytes;
+    (void)size;
+    (void)ret_err;
+    *ret_place = tkv_place(SLOT + 1, f->appended++, 0);
+    return f->append_fails;
+}
+
+static void note_expired(void *context, const struct tkv_location *location)
+{
+    struct fixture *f = context;
+
+    CHECK(location->expires_at_ms == EXPIRED);
+    f->expired++;
+}
+
+static void begin(struct fixture *f)
+{
+    memset(f, 0, sizeof *f);
+    f->disk = simdisk_new(1);
+    CHECK_OK(tkv_datafile_new(&f->disk->os, uuid, 1, 1, TKV_FILE_FRESH, 64 * 1024, false,
+                              &f->file, &err));
+    f->file->slot = SLOT;
+    CHECK_OK(tkv_index_new(1, 0, &f->index, &err));
+    f->job = (struct tkv_copy_job){.source = f->file,
+                                   .index = f->index,
+                                   .now_ms = NOW_MS,
+                                   .append = append,
+                                   .expired = note_expired,
+                                   .context = f};
+}
+
+static void end(struct fixture *f)
+{
+    memory_left = -1;
+    removal_fails = false;
+    tkv_copy_release(&f->job);
+    tkv_index_free(f->index);
+    tkv_datafile_release(f->file);
+    simdisk_free(f->disk);
+}
+
+/* Append a record to the file; returns where it lies. */
+static uint64_t add(struct fixture *f, const char *key, enum tkv_record_kind kind,
+                    uint64_t expires_at_ms)
+{
+    const struct tkv_record record = {
+        .kind = kind,
+        .key = tkv_text(key),
+        .value = kind == TKV_RECORD_DELETE ? tkv_text("") : tkv_text("value"),
+        .expires_at_ms = expires_at_ms};
+    uint8_t bytes[100];
+    uint64_t offset;
+
+    CHECK(tkv_record_size(&record) <= sizeof bytes);
+    tkv_record_seal(bytes, tkv_record_encode(&record, bytes), ++f->seq);
+    offset = tkv_datafile_append(f->file, bytes, tkv_record_size(&record));
+    tkv_datafile_note_record(f->file, offset, f->seq, kind == TKV_RECORD_DELETE);
+    return offset;
+}
+
+static void point(struct fixture *f, const char *key, uint64_t place,
+                  uint64_t expires_at_ms)
+{
+    const struct tkv_location location = {
+        .place = place, .size = 40, .seq_low = 1, .expires_at_ms = expires_at_ms};
+    const uint64_t hash = tkv_index_hash(f->index, tkv_text(key));
+    struct tkv_location old;
+
+    CHECK_OK(tkv_index_reserve(f->index, tkv_text(key), hash, expires_at_ms != 0, &err));
+    (void)tkv_index_put(f->index, tkv_text(key), hash, &location, &old);
+}
+
+TEST(a_live_record_is_moved_and_one_that_the_index_does_not_point_at_is_dropped)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, 0), 0), 0);
+    point(&f, "elsewhere", tkv_place(SLOT + 5, add(&f, "elsewhere", TKV_RECORD_PUT, 0), 0),
+          0);
+    (void)add(&f, "gone", TKV_RECORD_PUT, 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.move_count, 1);
+    CHECK_EQ(f.job.records_dropped, 2);
+    CHECK(tkv_copy_balances(&f.job));
+    CHECK(tkv_copy_install(&f.job, 0));
+    CHECK(!tkv_copy_install(&f.job, 0)); /* it points elsewhere by now */
+    end(&f);
+}
+
+TEST(an_expired_record_becomes_a_delete_unless_a_later_one_hides_it)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, EXPIRED), 0),
+          EXPIRED);
+    (void)add(&f, "swept", TKV_RECORD_PUT, EXPIRED);
+    point(&f, "later", tkv_place(SLOT + 1, add(&f, "later", TKV_RECORD_PUT, EXPIRED), 0),
+          0);
+    point(&f, "lasts", tkv_place(SLOT, add(&f, "lasts", TKV_RECORD_PUT, NOW_MS + 1), 0),
+          NOW_MS + 1);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.tombstones.count, 2); /* live, swept */
+    CHECK_EQ(f.expired, 1);
+    CHECK_EQ(f.job.records_dropped, 1); /* later */
+    CHECK_EQ(f.job.move_count, 1);      /* lasts */
+    CHECK_EQ(tkv_index_count(f.index), 2);
+    end(&f);
+}
+
+TEST(an_expired_key_that_somebody_else_took_from_the_index_is_counted_once)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, EXPIRED), 0),
+          EXPIRED);
+    removal_fails = true;
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.expired, 0);
+    CHECK_EQ(f.job.tombstones.count, 1);
+    end(&f);
+}
+
+TEST(without_memory_for_an_expired_record_the_copy_fails)
+{
+    for (int left = 0; left < 2;
+         left++) { /* a buffer to read with, the record as a delete */
+        struct fixture f;
+
+        begin(&f);
+        (void)add(&f, "swept", TKV_RECORD_PUT, EXPIRED);
+        (void)add(&f, "next", TKV_RECORD_PUT, 0);
+        memory_left = left;
+        CHECK_EQ(tkv_copy_run(&f.job, NULL), TKV_NO_MEMORY);
+        CHECK_EQ(f.job.records_in, left);
+        end(&f);
+    }
+}
+
+TEST(a_damaged_file_fails_the_copy_whether_or_not_somebody_wants_to_know_why)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        struct fixture f;
+        uint64_t offset;
+
+        begin(&f);
+        offset = add(&f, "live", TKV_RECORD_PUT, 0);
+        atomic_load(&f.file->tail)[offset + 30] ^= 1;
+        memset(&err, 0, sizeof err);
+        CHECK_EQ(tkv_copy_run(&f.job, round == 0 ? &err : NULL), TKV_CORRUPT);
+        if (round == 0)
+            CHECK_EQ(err.offset, offset);
+        end(&f);
+    }
+}
+
+TEST(a_delete_goes_when_a_later_put_hides_what_it_hid_and_else_is_judged)
+{
+    struct fixture f;
+
+    begin(&f);
+    (void)add(&f, "put again", TKV_RECORD_DELETE, 0);
+    point(&f, "put again", tkv_place(SLOT, add(&f, "put again", TKV_RECORD_PUT, 0), 0), 0);
+    (void)add(&f, "deleted", TKV_RECORD_DELETE, 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.records_dropped, 1);
+    CHECK_EQ(f.job.tombstones.count, 1);
+    f.job.tombstones.items[0].needed = true;
+    CHECK_OK(tkv_copy_tombstones(&f.job, &err));
+    CHECK_EQ(f.appended, 2);
+    CHECK(tkv_copy_balances(&f.job));
+    end(&f);
+}
+
+TEST(the_first_delete_that_cannot_be_written_ends_it)
+{
+    struct fixture f;
+
+    begin(&f);
+    (void)add(&f, "one", TKV_RECORD_DELETE, 0);
+    (void)add(&f, "two", TKV_RECORD_DELETE, 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    f.job.tombstones.items[0].needed = f.job.tombstones.items[1].needed = true;
+    f.append_fails = TKV_NO_SPACE;
+    CHECK_EQ(tkv_copy_tombstones(&f.job, &err), TKV_NO_SPACE);
+    CHECK_EQ(f.appended, 1);
+    end(&f);
+}
+
+TEST(records_that_are_missing_too_many_or_others_are_noticed)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, 0), 0), 0);
+    (void)add(&f, "gone", TKV_RECORD_PUT, 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK(tkv_copy_balances(&f.job));
+    f.job.records_dropped++; /* neither moved nor dropped */
+    CHECK(!tkv_copy_balances(&f.job));
+    f.job.records_dropped--;
+    tkv_usage_add(&f.file->usage.records, 1); /* one that the walk did not meet */
+    CHECK(!tkv_copy_balances(&f.job));
+    tkv_usage_sub(&f.file->usage.records, 1);
+    f.job.record_sum++; /* as many, but others */
+    CHECK(!tkv_copy_balances(&f.job));
+    end(&f);
+}

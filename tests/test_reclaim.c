@@ -436,10 +436,11 @@ static uint64_t output_when_picked, durable_when_picked;
 static void note_picked(void *context, const struct tkv_event *event)
 {
     struct fixture *f = context;
-    const struct tkv_datafile *output = f->store->output;
+    const struct tkv_datafile *output;
 
     if (event->kind != TKV_EVENT_COMPACTION_PICKED)
         return;
+    output = f->store->output; /* other events come before there is a store */
     sums_when_picked = sums_of(f);
     output_when_picked = output != NULL ? output->number : 0;
     durable_when_picked = output != NULL ? output->durable : 0;

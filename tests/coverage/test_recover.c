@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Recovery where a header, a manifest or an option says something rare: each is taken as what
+ * it is, refused, or makes no difference.
+ *
+ * Method: a small store's log header or manifest is changed from outside, its checksums made
+ * right again.
+ */
+#include "../small_store.h"
+
+#include "manifest.h"
+#include "replay.h"
+
+#include <errno.h>
+
+TEST_MAIN
+
+static int reserve_left = -1; /* keys that the index has memory for; -1: any number */
+
+enum tkv_status __real_tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
+                                         uint64_t hash, bool expires, struct tkv_error *e);
+enum tkv_status __wrap_tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
+                                         uint64_t hash, bool expires, struct tkv_error *e);
+
+enum tkv_status __wrap_tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
+                                         uint64_t hash, bool expires, struct tkv_error *e)
+{
+    if (reserve_left == 0)
+        return tkv_fail_memory(e, 1, "a key");
+    if (reserve_left > 0)
+        reserve_left--;
+    return __real_tkv_index_reserve(index, key, hash, expires, e);
+}
+
+/* ---- Headers and manifests from outside ------------------------------------------------ */
+
+static void read_header(struct fixture *f, struct tkv_wal_header *ret_newest)
+{
+    struct tkv_wal_header header;
+    bool found = false;
+
+    keep_file(f, "wal.log", &first);
+    for (unsigned i = 0; i < 2; i++) {
+        if (tkv_wal_header_decode(first.bytes + i * TKV_BLOCK_SIZE, 0, &header, NULL) !=
+            TKV_OK)
+            continue;
+        if (!found || header.checkpoint.generation > ret_newest->checkpoint.generation)
+            *ret_newest = header;
+        found = true;
+    }
+    CHECK(found);
+}
+
+static void write_header(struct fixture *f, const struct tkv_wal_header *header)
+{
+    uint8_t block[TKV_BLOCK_SIZE];
+
+    tkv_wal_header_encode(header, block);
+    CHECK(simdisk_file_write(f->disk, "wal.log", block, sizeof block,
+                             header->checkpoint.generation % 2 * TKV_BLOCK_SIZE) > 0);
+}
+
+static void read_manifest(struct fixture *f, struct tkv_manifest *ret_manifest)
+{
+    keep_file(f, "MANIFEST", &first);
+    CHECK_OK(tkv_manifest_decode(tkv_bytes(first.bytes, (size_t)first.size), ret_manifest,
+                                 &err));
+}
+
+static void write_manifest(struct fixture *f, struct tkv_manifest *manifest)
+{
+    uint8_t *bytes;
+    size_t size;
+
+    CHECK_OK(tkv_manifest_encode(manifest, &bytes, &size, &err));
+    CHECK(simdisk_file_write(f->disk, "MANIFEST", bytes, size, 0) > 0);
+    free(bytes);
+    tkv_manifest_release(manifest);
+}
+
+/* With a key in the log only. */
+static void begin_killed(struct fixture *f)
+{
+    begin(f);
+    put_bytes(f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "b", 2, 100);
+    kill_process(f, SIMDISK_NOTHING_PENDING);
+}
+
+static void expect_both(struct fixture *f)
+{
+    check_byte(f, "a", 1);
+    check_byte(f, "b", 2);
+}
+
+/* ---- What is refused ------------------------------------------------------------------- */
+
+TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    h.file_count = 1;
+    h.files[0] = (struct tkv_wal_header_file){77, 4096, false};
+    write_header(&f, &h);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK(strstr(err.message, "data file 77") != NULL);
+    end(&f);
+}
+
+static int huge_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
+{
+    (void)os;
+    (void)fd;
+    *ret_size = (UINT64_C(16) << 30) + 1;
+    return 0;
+}
+
+static struct tkv_os *real_os;
+static int log_fd = -1;
+
+static int note_open(struct tkv_os *os, int dir, const char *name, unsigned flags)
+{
+    const int fd = real_os->open(os, dir, name, flags);
+
+    if (strcmp(name, "wal.log") == 0)
+        log_fd = fd;
+    return fd;
+}
+
+static int log_is_huge(struct tkv_os *os, int fd, uint64_t *ret_size)
+{
+    return fd == log_fd ? huge_file_size(os, fd, ret_size)
+                        : real_os->file_size(os, fd, ret_size);
+}
+
+TEST(a_log_larger_than_any_is_refused_before_memory_is_asked_for)
+{
+    struct tkv_os os;
+    struct fixture f;
+
+    begin_killed(&f);
+    os = f.disk->os;
+    real_os = &os;
+    f.disk->os.open = note_open;
+    f.disk->os.file_size = log_is_huge;
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK(strstr(err.message, "more than any log") != NULL);
+    f.disk->os = os;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    end(&f);
+}
+
+TEST(a_store_that_may_not_be_made_is_not_found_though_a_directory_is_there)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.read_only = true;
+    CHECK_EQ(try_open(&f), TKV_NOT_FOUND);
+    f.options.create = false;
+    CHECK_EQ(try_open(&f), TKV_NOT_FOUND);
+    end(&f);
+}
+
+TEST(without_memory_for_what_the_log_has_a_store_does_not_open_and_loses_nothing)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    reserve_left = 0;
+    CHECK_EQ(try_open(&f), TKV_NO_MEMORY);
+    reserve_left = 1; /* one key of a data file, none of the log */
+    CHECK_EQ(try_open(&f), TKV_NO_MEMORY);
+    reserve_left = -1;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    end(&f);
+}
+
+/* ---- What makes no difference ---------------------------------------------------------- */
+
+TEST(a_header_that_says_closed_over_a_log_with_groups_is_not_believed)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    CHECK(!h.clean);
+    h.clean = true;
+    write_header(&f, &h);
+    CHECK_OK(try_open(&f));
+    CHECK(!f.report.clean);
+    CHECK_EQ(f.report.groups_replayed, 1);
+    expect_both(&f);
+    end(&f);
+}
+
+TEST(a_header_that_says_closed_over_a_torn_tail_is_not_believed)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    h.clean = true;
+    h.durable_mark = h.checkpoint.position;
+    write_header(&f, &h);
+    /* Its first bytes are there, the rest is not. */
+    CHECK(simdisk_file_write(f.disk, "wal.log", "????", 4, h.checkpoint.file_offset + 60) >
+          0);
+    CHECK_OK(try_open(&f));
+    CHECK(!f.report.clean);
+    CHECK_EQ(f.report.groups_replayed, 0);
+    CHECK(f.report.bytes_cut > 0);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(of_several_files_that_were_growing_the_newest_grows_on)
+{
+    struct tkv_manifest m;
+    struct tkv_wal_header h;
+    struct fixture f;
+    uint64_t newest;
+
+    begin(&f);
+    for (unsigned i = 0; i < 8; i++) {
+        char key[2] = {(char)('a' + i), 0};
+
+        put_bytes(&f, key, (uint8_t)i, 12000);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+    }
+    newest = f.store->active->number;
+    CHECK(newest > 1);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    read_header(&f, &h);
+    for (uint32_t i = 0; i < h.file_count; i++)
+        h.files[i].sealed = false;
+    write_header(&f, &h);
+    read_manifest(&f, &m);
+    for (size_t i = 0; i < m.file_count; i++)
+        m.files[i].sealed = false;
+    write_manifest(&f, &m);
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(f.store->active->number, newest);
+    for (unsigned i = 0; i < 8; i++) {
+        char key[2] = {(char)('a' + i), 0};
+
+        check_byte(&f, key, (uint8_t)i);
+    }
+    end(&f);
+}
+
+TEST(a_log_that_is_larger_than_the_option_stays_and_works)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.wal_size_max = 256 * 1024;
+    open_again(&f);
+    put_bytes(&f, "a", 1, 100);
+    f.options.wal_size_max = 64 * 1024;
+    open_again(&f);
+    CHECK(f.store->log_bytes > 64 * 1024);
+    put_bytes(&f, "b", 2, 100);
+    open_again(&f);
+    expect_both(&f);
+    end(&f);
+}
+
+TEST(a_store_opens_the_same_with_an_index_sized_in_advance)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    f.options.expected_keys = 1000;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    end(&f);
+}
+
+/* ---- With damage that may hide writes -------------------------------------------------- */
+
+static void open_damaged(struct fixture *f)
+{
+    CHECK_EQ(try_open(f), TKV_CORRUPT);
+    f->options.read_only = true;
+    f->options.damage = TKV_DAMAGE_NEWEST;
+    CHECK_OK(try_open(f));
+    CHECK(f->report.gaps > 0);
+}
+
+TEST(without_a_log_the_manifests_checkpoint_is_what_is_left)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
+    open_damaged(&f);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(a_log_that_breaks_gives_what_lies_before_the_break)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    put_bytes(&f, "b", 2, 100);
+    put_bytes(&f, "c", 3, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    read_header(&f, &h);
+    CHECK(simdisk_file_write(f.disk, "wal.log", "????", 4,
+                             h.checkpoint.file_offset + TKV_BLOCK_SIZE + 60) > 0);
+    open_damaged(&f);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(a_data_file_that_breaks_gives_what_lies_before_the_break)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
+    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
+    open_damaged(&f);
+    check_byte(&f, "b", 2);
+    end(&f);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The check of the index sees every way in which one could be wrong: each field that it relies
+ * on is changed in an index of a few thousand keys, seen, and changed back.
+ */
+#include "index_table.h"
+#include "test.h"
+
+TEST_MAIN
+
+#define KEYS 3000u
+
+static struct tkv_error err;
+
+static struct tkv_index *make_index(void)
+{
+    struct tkv_index *index;
+
+    CHECK_OK(tkv_index_new(7, 0, &index, &err));
+    for (unsigned i = 0; i < KEYS; i++) {
+        char text[16];
+        const struct tkv_location location = {.place = tkv_place(1, i * 64, 0),
+                                              .size = 64,
+                                              .seq_low = i,
+                                              .expires_at_ms = i % 3 == 0 ? 1000 + i : 0};
+        struct tkv_location old;
+        struct tkv_slice key;
+        uint64_t hash;
+
+        snprintf(text, sizeof text, "key %u", i);
+        key = tkv_text(text);
+        hash = tkv_index_hash(index, key);
+        CHECK_OK(tkv_index_reserve(index, key, hash, i % 3 == 0, &err));
+        CHECK(!tkv_index_put(index, key, hash, &location, &old));
+    }
+    CHECK(tkv_index_check(index));
+    return index;
+}
+
+/* With `field` other than it is, the index is wrong; as it was, it is right again. */
+#define CHECK_SEEN(index, field, other)        \
+    do {                                       \
+        const __typeof__(field) was = (field); \
+        (field) = (other);                     \
+        CHECK(!tkv_index_check(index));        \
+        (field) = was;                         \
+        CHECK(tkv_index_check(index));         \
+    } while (0)
+
+/* The first element behind the sentinel that does, or does not, expire. */
+static struct entry *entry_of(struct shard *shard, bool expires)
+{
+    struct entry *entry = shard->sentinel.hh.next;
+
+    while (entry != NULL && entry_expires(entry) != expires)
+        entry = entry->hh.next;
+    CHECK(entry != NULL);
+    return entry;
+}
+
+static struct shard *shard_with_two_that_expire(struct tkv_index *index)
+{
+    for (unsigned i = 0; i < SHARD_COUNT; i++) {
+        if (index->shards[i].due_count >= 2)
+            return &index->shards[i];
+    }
+    CHECK(!"a shard with two keys that expire");
+    return NULL;
+}
+
+TEST(an_entry_that_belongs_elsewhere_is_seen)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    struct entry *entry = entry_of(shard, false);
+    char *key = (char *)entry->hh.key;
+
+    CHECK_SEEN(index, entry->hh.tbl, &index->shards[(shard - index->shards) ^ 1].table);
+    CHECK_SEEN(index, entry->hh.hashv, entry->hh.hashv ^ 1u << 31);
+    CHECK_SEEN(index, key[0], 'K'); /* another hash, most likely of another shard */
+    CHECK_SEEN(index, entry->hh.prev, entry);
+    tkv_index_free(index);
+}
+
+TEST(an_entry_of_another_shard_is_seen_though_its_low_hash_fits)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    struct entry *entry = entry_of(shard, false);
+    uint64_t hash;
+
+    /* A seed under which the low half is as it was and the shard is not cannot be searched
+     * for; the entry is told that it has the other key's low half instead. */
+    index->seed++;
+    hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
+    entry->hh.hashv = (uint32_t)hash;
+    CHECK(!tkv_index_check(index));
+    index->seed--;
+    hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
+    entry->hh.hashv = (uint32_t)hash;
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
+TEST(an_expiry_that_the_heap_does_not_know_is_seen)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    struct entry *entry = entry_of(shard, true);
+    struct expiry *expiry = expiry_of(entry);
+    struct due *due = &shard->due[expiry->slot];
+
+    CHECK_SEEN(index, expiry->slot, shard->due_count);
+    CHECK_SEEN(index, expiry->slot, (expiry->slot + 1) % shard->due_count);
+    CHECK_SEEN(index, expiry->expires_at_ms, expiry->expires_at_ms + 1);
+    CHECK_SEEN(index, due->entry, NULL);
+    CHECK_SEEN(index, shard->due[1].expires_at_ms, 1); /* before its parent */
+    CHECK_SEEN(index, shard->earliest, 1);
+    CHECK_SEEN(index, shard->due_reserved, shard->due_capacity);
+    tkv_index_free(index);
+}
+
+TEST(an_expiry_at_zero_is_seen_though_the_heap_agrees)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    struct expiry *expiry = expiry_of(shard->due[0].entry);
+    const uint64_t was = expiry->expires_at_ms;
+
+    expiry->expires_at_ms = shard->due[0].expires_at_ms = 0;
+    atomic_store(&shard->earliest, 0);
+    CHECK(!tkv_index_check(index));
+    expiry->expires_at_ms = shard->due[0].expires_at_ms = was;
+    atomic_store(&shard->earliest, was);
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
+static UT_hash_bucket *full_bucket(struct shard *shard)
+{
+    for (unsigned i = 0; i < shard->table.num_buckets; i++) {
+        if (shard->table.buckets[i].count >= 2)
+            return &shard->table.buckets[i];
+    }
+    CHECK(!"a bucket with two entries");
+    return NULL;
+}
+
+TEST(a_bucket_that_is_wrong_is_seen)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    UT_hash_bucket *bucket = full_bucket(shard);
+    UT_hash_handle *first = bucket->hh_head;
+
+    CHECK_SEEN(index, first->hh_next->hh_prev, NULL);
+    CHECK_SEEN(index, first->hashv, first->hashv ^ 1); /* of the next bucket */
+    CHECK_SEEN(index, bucket->expand_mult, 0);
+    CHECK_SEEN(index, bucket->count, bucket->count + 1);
+    tkv_index_free(index);
+}
+
+TEST(an_empty_bucket_with_a_filter_is_seen)
+{
+    struct tkv_index *index;
+
+    CHECK_OK(tkv_index_new(7, 0, &index, &err));
+    CHECK_SEEN(index, index->shards[9].first[2].expand_mult, 1);
+    tkv_index_free(index);
+}
+
+TEST(a_table_whose_sums_are_wrong_is_seen)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    UT_hash_table *table = &shard->table;
+    static UT_hash_bucket others[4];
+
+    CHECK_SEEN(index, table->num_items, table->num_items + 1);
+    CHECK_SEEN(index, table->noexpand, 0);
+    CHECK_SEEN(index, table->log2_num_buckets, table->log2_num_buckets + 1);
+    CHECK_SEEN(index, shard->bucket_count, 1);
+    {
+        UT_hash_bucket *const was = atomic_load(&shard->buckets);
+
+        atomic_store(&shard->buckets, others);
+        CHECK(!tkv_index_check(index));
+        atomic_store(&shard->buckets, was);
+    }
+    CHECK_SEEN(index, table->tail, &shard->sentinel.hh);
+    CHECK_SEEN(index, shard->sentinel.hh.prev, shard);
+    tkv_index_free(index);
+}
+
+/* A list that is longer or shorter than the table, and a heap that is. */
+TEST(lists_that_disagree_about_how_many_there_are_are_seen)
+{
+    struct tkv_index *index = make_index();
+    struct shard *shard = shard_with_two_that_expire(index);
+    struct entry *entry = entry_of(shard, false), *first = shard->sentinel.hh.next;
+    struct entry *second = first->hh.next;
+
+    CHECK_SEEN(index, entry->place, entry->place | TKV_PLACE_EXPIRES);
+    shard->sentinel.hh.next = second; /* the first is in its bucket only */
+    second->hh.prev = &shard->sentinel;
+    CHECK(!tkv_index_check(index));
+    shard->sentinel.hh.next = first;
+    second->hh.prev = first;
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
+TEST(sums_of_all_shards_that_are_wrong_are_seen)
+{
+    struct tkv_index *index = make_index();
+
+    CHECK_SEEN(index, index->count, KEYS + 1);
+    CHECK_SEEN(index, index->table_bytes, 1);
+    CHECK_SEEN(index, index->arena_bytes, 1);
+    tkv_index_free(index);
+}

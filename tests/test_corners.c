@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Corners that no sweep turns: a value that looks like the log, a delete in the middle of a
+ * compaction, a clock that is turned back, numbers beyond 32 bits, a file cut under an open
+ * store. Each stands in docs/failure-cases.md.
+ */
+#include "group.h"
+#include "small_store.h"
+
+TEST_MAIN
+
+#define ABSENT 0 /* no value here has this byte */
+
+/* ---- A value that looks like the log ------------------------------------------------------- */
+
+/* The first group's header, telling of a log that was durable far beyond its end, with good
+ * checksums for the place where that group lies. */
+static void forge_header(const struct fixture *f, uint8_t *header)
+{
+    const uint32_t seed = tkv_group_seed(f->store->uuid, TKV_WAL_RING_START);
+    const uint64_t far = tkv_get_le64(first.bytes + TKV_WAL_RING_START + 16) + (1u << 20);
+    struct tkv_group group;
+
+    memcpy(header, first.bytes + TKV_WAL_RING_START, TKV_GROUP_HEADER_SIZE);
+    tkv_put_le64(header + 16, far);
+    tkv_put_le64(header + 32, far);
+    tkv_put_le32(header + 8, tkv_crc32(tkv_crc32(seed, header, 8), header + 12,
+                                       TKV_GROUP_HEADER_SIZE - 12));
+    CHECK(tkv_group_decode_header(header, seed, &group));
+    CHECK_EQ(group.durable, far);
+}
+
+/* At a multiple of 8 of the file, where replay looks for groups. */
+static void put_forged_headers(struct fixture *f, uint8_t *value, size_t size)
+{
+    const char key[] = "eightlet";
+
+    keep_file(f, "wal.log", &first);
+    for (size_t at = 0; at < size; at += TKV_GROUP_HEADER_SIZE)
+        forge_header(f, value + at);
+    CHECK_EQ((TKV_GROUP_HEADER_SIZE + TKV_RECORD_HEADER_SIZE + strlen(key)) % 8, 0);
+    CHECK_OK(tkv_put(f->store, tkv_text(key), tkv_bytes(value, size), &err));
+}
+
+TEST(a_value_that_looks_like_the_log_is_a_value_and_no_witness)
+{
+    static uint8_t value[150 * TKV_GROUP_HEADER_SIZE], got[sizeof value];
+
+    for (int torn = 0; torn < 2; torn++) {
+        struct fixture f;
+        uint64_t at;
+        uint8_t byte;
+        size_t size;
+
+        begin(&f);
+        put_bytes(&f, "before", 1, 100);
+        at = f.store->wal.ring.head.file_offset;
+        put_forged_headers(&f, value, sizeof value);
+        kill_process(&f, SIMDISK_KILLED);
+        CHECK_EQ(simdisk_file_read(f.disk, "wal.log", &byte, 1, at + 8), 1);
+        byte ^= 1;
+        if (torn)
+            overwrite(&f, "wal.log", at + 8, &byte, 1);
+        open_again(&f);
+        CHECK_EQ(f.report.bytes_cut > 0, torn);
+        check_byte(&f, "before", 1);
+        if (!torn) {
+            CHECK_OK(tkv_get(f.store, tkv_text("eightlet"), got, sizeof got, &size, &err));
+            CHECK(size == sizeof value && memcmp(got, value, size) == 0);
+        }
+        end(&f);
+    }
+}
+
+/* ---- A delete in the middle of a compaction -------------------------------------------------- */
+
+static void delete_during_copy(void *context, const struct tkv_event *event)
+{
+    if (event->kind == TKV_EVENT_COMPACTION_COPIED)
+        del(context, "key");
+}
+
+TEST(a_delete_while_a_compaction_copies_wins)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin_closed(&f);
+    f.options.on_event = delete_during_copy;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", 1, 4000);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    f.store->options.on_event = NULL;
+    for (int round = 0; round < 2; round++) {
+        CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
+        check_byte(&f, "garbage", 1);
+        kill_process(&f, SIMDISK_NOTHING_PENDING);
+        f.options.on_event = NULL;
+        open_again(&f);
+        CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+    }
+    end(&f);
+}
+
+/* ---- A clock that is turned back ---------------------------------------------------------------- */
+
+/* Up to the next data file: with keys that live, or with garbage that makes the file worth a
+ * compaction. */
+static void fill_file(struct fixture *f, bool lives)
+{
+    const uint64_t number = f->store->active->number;
+    char key[16] = "garbage";
+
+    for (unsigned i = 0; f->store->active->number == number; i++) {
+        if (lives)
+            snprintf(key, sizeof key, "live %u", i);
+        put_bytes(f, key, 9, 4000);
+    }
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+static uint8_t byte_of(struct fixture *f, const char *key)
+{
+    uint8_t byte = ABSENT;
+    const enum tkv_status status = get(f, key, &byte);
+
+    CHECK(status == TKV_OK || status == TKV_NOT_FOUND);
+    return byte;
+}
+
+#define NOW    UINT64_C(1700000000000)
+#define EXPIRY (NOW + 1000)
+
+/* The value that expired or none, whatever the clock said before. */
+static void check_never_older(struct fixture *f, uint64_t wall_ms)
+{
+    uint8_t byte;
+
+    f->disk->wall_ms = wall_ms;
+    byte = byte_of(f, "key");
+    CHECK(byte == ABSENT || (byte == 2 && wall_ms < EXPIRY));
+    check_byte(f, "garbage", 9);
+}
+
+static void turn_back(uint64_t wall_ms, bool compacts)
+{
+    const uint8_t newer[100] = {2};
+    struct fixture f;
+
+    begin_closed(&f);
+    f.disk->wall_ms = NOW;
+    open_again(&f);
+    put_bytes(&f, "key", 1, 100);
+    fill_file(&f, true);
+    CHECK_OK(tkv_put_expiring(f.store, tkv_text("key"), tkv_bytes(newer, sizeof newer),
+                              EXPIRY, &err));
+    fill_file(&f, false);
+    put_bytes(&f, "garbage", 9, 100);
+    check_never_older(&f, EXPIRY);
+    for (int round = 0; round < 3; round++) {
+        if (compacts)
+            CHECK_OK(tkv_compact(f.store, NULL, &err));
+        check_never_older(&f, wall_ms);
+        open_again(&f);
+        check_never_older(&f, wall_ms);
+        check_never_older(&f, EXPIRY);
+    }
+    end(&f);
+}
+
+TEST(a_clock_that_is_turned_back_uncovers_no_older_value)
+{
+    static const uint64_t instants[] = {0, NOW, UINT64_C(1) << 42, UINT64_C(1) << 62};
+
+    for (size_t i = 0; i < sizeof instants / sizeof instants[0]; i++) {
+        turn_back(instants[i], false);
+        turn_back(instants[i], true);
+    }
+}
+
+/* ---- Numbers beyond 32 bits ----------------------------------------------------------------------- */
+
+/* As if that many writes had been made. */
+static void skip_numbers(struct fixture *f, uint64_t next)
+{
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    f->store->wal.seq_next = f->store->applied_seq_next = next;
+}
+
+static void write_across(struct fixture *f, uint64_t next)
+{
+    skip_numbers(f, next);
+    for (uint8_t i = 1; i <= 6; i++) {
+        put_bytes(f, i % 2 == 0 ? "even" : "odd", i, 100);
+        if (i == 2)
+            del(f, "gone");
+    }
+}
+
+static void check_across(struct fixture *f, uint64_t last)
+{
+    struct tkv_verify_report report;
+    struct tkv_stats stats;
+    uint8_t byte;
+
+    CHECK_OK(tkv_stats(f->store, &stats, &err));
+    CHECK_EQ(stats.seq_last, last);
+    check_byte(f, "even", 6);
+    check_byte(f, "odd", 5);
+    check_byte(f, "untouched", 7);
+    CHECK_EQ(get(f, "gone", &byte), TKV_NOT_FOUND);
+    CHECK_OK(tkv_verify(f->store, NULL, NULL, &report, &err));
+    CHECK_EQ(report.findings, 0);
+}
+
+TEST(sequence_numbers_go_on_beyond_32_bits)
+{
+    static const uint64_t numbers[] = {UINT32_MAX - 2, (UINT64_C(1) << 33) - 2,
+                                       (UINT64_C(1) << 61) - 3};
+
+    for (size_t i = 0; i < 2 * sizeof numbers / sizeof numbers[0]; i++) {
+        const uint64_t next = numbers[i / 2], last = next + 6;
+        struct fixture f;
+
+        begin(&f);
+        put_bytes(&f, "untouched", 7, 100);
+        put_bytes(&f, "gone", 8, 100);
+        write_across(&f, next);
+        check_across(&f, last);
+        if (i % 2 == 0)
+            kill_process(&f, SIMDISK_NOTHING_PENDING);
+        open_again(&f);
+        check_across(&f, last);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        check_across(&f, last);
+        open_again(&f);
+        check_across(&f, last);
+        end(&f);
+    }
+}
+
+/* ---- A file cut under an open store ----------------------------------------------------------------- */
+
+TEST(a_file_cut_under_an_open_store_is_an_error_of_the_keys_in_it)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "first", 1, 100);
+    put_bytes(&f, "second", 2, 5000);
+    open_again(&f); /* from now on reads go to the file */
+    CHECK(simdisk_file_truncate(f.disk, DATA, TKV_BLOCK_SIZE) >= 0);
+    check_byte(&f, "first", 1);
+    CHECK_EQ(get(&f, "second", &byte), TKV_IO); /* the file ends */
+    CHECK_STR(err.file, DATA);
+    put_bytes(&f, "second", 3, 100);
+    check_byte(&f, "second", 3);
+    (void)tkv_close(f.store, NULL);
+    f.store = NULL;
+    end(&f);
+}

@@ -15,6 +15,7 @@
  */
 #include "os.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,8 @@
 /* Linux moves at most 2 GiB - 4 KiB in one call. A round figure below that keeps the parts of
  * a huge write aligned. */
 #define IO_SIZE_MAX ((size_t)1 << 30)
+
+static_assert(sizeof(off_t) == 8, "offsets of files have 64 bits, see meson.build");
 
 static size_t min_size(size_t a, size_t b)
 {

@@ -18,7 +18,7 @@ static bool push(uint64_t **numbers, size_t *count, size_t *capacity, uint64_t n
     return true;
 }
 
-#define NUMBER_MAX (UINT64_C(1) << 62)
+#define NUMBER_MAX (UINT64_C(1) << 61)
 
 static void note_name(void *context, const char *name)
 {

@@ -119,7 +119,10 @@ static enum tkv_status read_log(struct recovery *r, int fd, struct tkv_error *er
     return TKV_OK;
 }
 
-/* A forged counter must not bring the store to the end of its numbers. */
+/* Counters begin at 1 and are counted up one by one, or byte by byte: none comes near this
+ * end, from which a recovered store could count on for ever all the same. */
+#define COUNTER_END (UINT64_C(1) << 62)
+
 static enum tkv_status check_counters(const struct recovery *r, struct tkv_error *err)
 {
     const struct {
@@ -135,7 +138,7 @@ static enum tkv_status check_counters(const struct recovery *r, struct tkv_error
     };
 
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
-        if (counters[i].value > TKV_COUNTER_MAX)
+        if (counters[i].value >= COUNTER_END)
             return tkv_fail_corrupt(err, counters[i].file, 0, 0, "its %s is %llu",
                                     counters[i].name,
                                     (unsigned long long)counters[i].value);

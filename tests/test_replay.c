@@ -239,13 +239,15 @@ TEST(a_group_may_end_with_the_file)
 
 /* ---- What is not the next group ------------------------------------------------------ */
 
+#define FAR (UINT64_C(1) << 40) /* no group is so far from the checkpoint */
+
 enum strange {
     SALT_OF_ANOTHER_LIFE,
     POSITION_TOO_HIGH,
     POSITION_OF_AN_EARLIER_LAP,
     ANOTHER_PREDECESSOR,
     SEQ_USED_BEFORE,
-    SEQ_AT_THE_END,
+    SEQ_FAR_BEYOND,
     STRANGE_COUNT
 };
 
@@ -263,8 +265,8 @@ static void make_strange(struct log *log, enum strange what)
         log->chain ^= 1;
     if (what == SEQ_USED_BEFORE)
         log->seq--;
-    if (what == SEQ_AT_THE_END)
-        log->seq = TKV_COUNTER_MAX + 1; /* no header that a writer makes */
+    if (what == SEQ_FAR_BEYOND)
+        log->seq = log->from.seq_next + FAR + 1;
 }
 
 /* The second group is not what must come next: replay ends before it, and it is kept as
@@ -283,7 +285,7 @@ TEST(a_group_that_cannot_be_the_next_ends_the_log)
         if (what == SALT_OF_ANOTHER_LIFE || what == POSITION_OF_AN_EARLIER_LAP)
             check_clean_end(log, 1, offset, position);
         else
-            check_cut(log, 1, offset, what == SEQ_AT_THE_END ? BLOCK - 136 : 96);
+            check_cut(log, 1, offset, 96);
         CHECK_EQ(log->replay.position, position);
     }
 }
@@ -298,7 +300,7 @@ TEST(a_gap_in_the_sequence_numbers_is_no_end)
     add(log, 1, false);
     check_clean_end(log, 2, log->offset, log->position);
     CHECK_EQ(log->replay.seq_next, 107);
-    log->seq = TKV_COUNTER_MAX - 1;
+    log->seq = log->from.seq_next + FAR;
     add(log, 1, false);
     check_clean_end(log, 3, log->offset, log->position);
 }

@@ -276,7 +276,7 @@ static enum tkv_status check_usable(const struct tkv_wal *wal,
 {
     if (wal->poisoned != TKV_OK)
         return tkv_wal_fail_poisoned(wal, err);
-    if (wal->seq_next > TKV_COUNTER_MAX - write->count)
+    if (wal->seq_next > INT64_MAX - write->count)
         return tkv_fail(err, TKV_TOO_BIG, "sequence number %llu: the store is used up",
                         (unsigned long long)wal->seq_next);
     return TKV_OK;

@@ -100,8 +100,6 @@ bool tkv_group_decode_header(const uint8_t bytes[TKV_GROUP_HEADER_SIZE], uint32_
         return false;
     if (g.position % 8 != 0 || g.durable > g.position || g.seq == 0 || g.count == 0)
         return false;
-    if (g.position > TKV_COUNTER_MAX || g.seq > TKV_COUNTER_MAX)
-        return false;
     *ret_group = g;
     return true;
 }

@@ -60,10 +60,6 @@
 #include "bytes.h"
 #include "manifest.h"
 
-/* Where sequence numbers and log positions end: writers stop there, and readers believe
- * nothing beyond it. */
-#define TKV_COUNTER_MAX (UINT64_C(1) << 62)
-
 #define TKV_GROUP_HEADER_SIZE    56u
 #define TKV_WAL_RING_START       8192u
 #define TKV_WAL_HEADER_FILES_MAX 240u

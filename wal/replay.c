@@ -48,6 +48,10 @@ enum tkv_status tkv_wal_read_header(struct tkv_os *os, int fd,
     return TKV_OK;
 }
 
+/* No group is so far from the checkpoint, in bytes or in sequence numbers: one that says so is
+ * forged, and must not bring the counters to their end. */
+#define FAR (UINT64_C(1) << 40)
+
 /* A place where the next group may begin. */
 struct place {
     uint64_t position;
@@ -91,7 +95,7 @@ static bool next_group_at(struct scan *scan, struct place place,
         return false;
     if (g.position != place.position || g.chain != scan->chain)
         return false;
-    if (g.seq < scan->replay->seq_next || g.seq > TKV_COUNTER_MAX - g.count)
+    if (g.seq < scan->replay->seq_next || g.seq - scan->replay->from.seq_next > FAR)
         return false;
     if (!payload_fits(scan, place.offset, &g))
         return false;
@@ -189,11 +193,12 @@ static void scan_beyond(struct scan *scan, struct place end)
 
         if (tkv_get_le64(scan->file + offset) != salt)
             continue; /* in line, because this is all that happens at nearly every place */
-        if (!header_at(scan, offset, &g) || g.position < end.position)
+        if (!header_at(scan, offset, &g) || g.position < end.position ||
+            g.position - scan->replay->from.position > FAR)
             continue;
         if (g.durable > scan->watermark)
             scan->watermark = g.durable;
-        if (g.seq <= TKV_COUNTER_MAX - g.count && g.seq + g.count > r->seq_next)
+        if (g.seq <= r->from.seq_next + FAR && g.seq + g.count > r->seq_next)
             r->seq_next = g.seq + g.count;
         group_end = g.position + tkv_group_extent(g.payload_size, g.ends_at_block);
         if (group_end > r->position_seen)

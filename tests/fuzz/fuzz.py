@@ -101,7 +101,8 @@ def seeds_of(name):
 
 def options_for(name):
     dictionary = os.path.join(HERE, "dictionaries", name + ".dict")
-    return ([f"-max_len={TARGETS[name][1]}", "-timeout=20", "-rss_limit_mb=4096", "-reload=0", "-entropic=0"] +
+    return ([f"-max_len={TARGETS[name][1]}", "-timeout=20", "-rss_limit_mb=4096", "-reload=0", "-entropic=0",
+             "-report_slow_units=600"] +
             ([f"-dict={dictionary}"] if os.path.exists(dictionary) else []))
 
 

@@ -242,6 +242,7 @@ static void start(struct work *w)
 {
     CHECK_EQ(sem_init(&w->begun, 0, 0), 0);
     CHECK_EQ(sem_init(&w->go_on, 0, 0), 0);
+    memset(&w->worker, 0xee, sizeof w->worker); /* whatever was there */
     CHECK_EQ(tkv_worker_start(&w->worker, step, w), 0);
     CHECK(w->worker.started);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "allocation.h"
 
+#include "opening_memory.h"
+
 #include <malloc.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,18 +10,18 @@
 static ptrdiff_t in_use, peak;
 
 void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *memory, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__real_calloc(size_t count, size_t size);
 void __real_free(void *memory);
-void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *at, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t size);
 
 static void *took(void *memory, size_t size)
@@ -45,8 +47,11 @@ void *__wrap_malloc(size_t size)
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    void *memory = __real_calloc(count, size);
+    void *memory = opening_take_table(count, size);
 
+    if (memory != NULL)
+        return memory; /* address space, hardly touched */
+    memory = __real_calloc(count, size);
     return took(memory, malloc_usable_size(memory));
 }
 
@@ -70,6 +75,8 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 
 void __wrap_free(void *memory)
 {
+    if (opening_give_table(memory))
+        return;
     gave(malloc_usable_size(memory));
     __real_free(memory);
 }
@@ -80,10 +87,12 @@ static int is_address_space(int flags)
     return (flags & MAP_NORESERVE) != 0;
 }
 
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    void *memory = __real_mmap(at, size, protection, flags, fd, offset);
+    void *memory = fd == -1 ? opening_take_pages(size) : NULL;
 
+    if (memory == NULL)
+        memory = __real_mmap64(at, size, protection, flags, fd, offset);
     if (memory == MAP_FAILED || is_address_space(flags))
         return memory;
     return took(memory, size);
@@ -95,7 +104,7 @@ int __wrap_munmap(void *at, size_t size)
 {
     if (size < ADDRESS_SPACE)
         gave(size);
-    return __real_munmap(at, size);
+    return opening_give_pages(at) ? 0 : __real_munmap(at, size);
 }
 
 void allocation_begin(void)

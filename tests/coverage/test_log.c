@@ -361,3 +361,19 @@ TEST(a_checkpoint_behind_the_end_of_the_file_is_refused)
     CHECK_EQ(replay.position, POSITION);
     CHECK_EQ(replay.seq_next, 9);
 }
+
+/* ---- A poisoned log, and numbers at their end ------------------------------------------- */
+
+TEST(a_poisoned_log_takes_no_header)
+{
+    struct owner *o = begin(true);
+    struct tkv_wal_header header;
+    uint64_t writes;
+
+    memset(&header, 0, sizeof header);
+    tkv_wal_poison(&o->wal, TKV_IO);
+    writes = o->disk->calls;
+    CHECK_EQ(tkv_wal_write_header(&o->wal, &header, &err), TKV_POISONED);
+    CHECK_EQ(o->disk->calls, writes);
+    end(o);
+}

@@ -337,3 +337,66 @@ TEST(a_data_file_that_breaks_gives_what_lies_before_the_break)
     check_byte(&f, "b", 2);
     end(&f);
 }
+
+TEST(a_damaged_store_is_refused_though_nobody_asks_why)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
+    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
+    CHECK_EQ(tkv_open_on(&f.disk->os, "", &f.options, &f.store, NULL, NULL), TKV_CORRUPT);
+    end(&f);
+}
+
+TEST(with_an_unreadable_reference_no_large_value_is_thrown_away)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "large", 1, 32000);
+    put_bytes(&f, "gone", 2, 32000);
+    del(&f, "gone");
+    open_again(&f); /* its hint knows the keys */
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    /* The value of the first record of the first file: the reference. */
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 64 + 24 + 5) > 0);
+    CHECK_OK(try_open(&f));
+    CHECK(f.store->keeps_large);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    end(&f);
+}
+
+/* Both that were growing, the one of puts and the compactor's. */
+TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
+{
+    uint64_t opens = 0;
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 20; i++)
+        put_bytes(&f, i % 2 == 0 ? "a" : "b", (uint8_t)(1 + i % 2), 8000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(f.store->output != NULL && f.store->active != NULL);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    for (f.disk->fail_at = 1;; f.disk->fail_at++) {
+        f.disk->fail_kinds = SIMDISK_OPEN;
+        f.disk->fail_errno = EMFILE;
+        f.disk->fail_count = 0;
+        f.disk->faults = 0;
+        if (try_open(&f) == TKV_OK && f.disk->faults == 0)
+            break;
+        if (f.store != NULL)
+            CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+        opens++;
+    }
+    CHECK(opens > 5);
+    expect_both(&f);
+    end(&f);
+}

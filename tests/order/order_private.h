@@ -6,7 +6,10 @@
  *   order_files.c       files, names and descriptors, and which of their bytes are durable
  *   order_log.c         rules about groups in the ring
  *   order_checkpoint.c  rules about manifests and log headers
- *   order_verifier.c    the table: asks the rules before a call and notes its outcome after it
+ *   order_cover.c       are the records that a checkpoint releases in data files?
+ *   order_verifier.c    the verifier, and what happens before and after every call
+ *   order_names.c       calls on directories, and opening and closing files
+ *   order_bytes.c       calls that read, write, cut and sync
  *   order_everywhere.c  every store that a test opens
  */
 #ifndef TKV_ORDER_PRIVATE_H
@@ -188,5 +191,43 @@ bool order_checkpoint_lists(const struct order_state *s, uint64_t number);
 /* What a durable size newly covers of a file that puts write. */
 void order_cover_file(struct order_state *s, struct order_file *file, uint64_t size);
 void order_cover_check(struct order_state *s, uint64_t position);
+
+/* ---- order_verifier.c: around a call --------------------------------------------------- */
+
+struct order_verifier *order_verifier_of(struct tkv_os *os);
+struct tkv_os *order_below(struct tkv_os *os);
+struct order_state *order_enter(struct tkv_os *os, const char *call);
+struct order_state *order_enter_change(struct tkv_os *os, const char *call);
+void order_leave(struct tkv_os *os);
+void order_advance(struct order_state *s);
+struct order_file *order_file_at(struct order_state *s, int fd);
+bool order_is_root(struct order_state *s, int dir);
+bool order_is_log(const struct order_file *file);
+
+/* ---- The table: each function asks the rules, makes the call without holding the mutex, and
+ * notes the outcome. What has begun and not returned counts neither as done nor as durable. - */
+
+/* order_names.c */
+int watch_open_dir(struct tkv_os *os, const char *path, bool create);
+int watch_open_dir_at(struct tkv_os *os, int dir, const char *name, bool create);
+int watch_sync_dir(struct tkv_os *os, int dir);
+int watch_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *context);
+int watch_rename(struct tkv_os *os, int dir, const char *from, const char *to);
+int watch_unlink(struct tkv_os *os, int dir, const char *name);
+int watch_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_info);
+int watch_open(struct tkv_os *os, int dir, const char *name, unsigned flags);
+int watch_close(struct tkv_os *os, int fd);
+
+/* order_bytes.c */
+int64_t watch_read(struct tkv_os *os, int fd, void *buffer, size_t size, uint64_t offset);
+int watch_file_size(struct tkv_os *os, int fd, uint64_t *ret_size);
+int64_t watch_write(struct tkv_os *os, int fd, const void *data, size_t size,
+                    uint64_t offset);
+void watch_store(struct tkv_os *os, int fd, void *map, uint64_t offset, const void *data,
+                 size_t size);
+int watch_truncate(struct tkv_os *os, int fd, uint64_t size);
+int watch_sync(struct tkv_os *os, int fd);
+void order_learn_class(struct order_file *file, const uint8_t *data, uint64_t offset,
+                       uint64_t size);
 
 #endif

@@ -161,28 +161,28 @@ TEST(a_group_that_no_writer_produces_is_refused)
         uint64_t value;
         bool good;
     } cases[] = {
-        {0,  8, 0,                       false}, /* salt */
-        {0,  8, 1,                       true },
-        {16, 8, 4100,                    false}, /* position */
-        {16, 8, 4104,                    true },
-        {16, 8, 4080,                    false}, /* below what was durable */
-        {16, 8, 4088,                    true },
-        {24, 8, 0,                       false}, /* seq */
-        {32, 8, 4096,                    true }, /* durable */
-        {32, 8, 4097,                    false},
-        {40, 4, 0,                       false}, /* count */
-        {40, 4, 1,                       false},
-        {40, 4, 3,                       false},
-        {44, 1, 0,                       false}, /* type */
-        {44, 1, 2,                       false},
-        {45, 1, 0,                       true }, /* flags */
-        {45, 1, 2,                       false},
-        {45, 1, 3,                       false},
-        {46, 2, 1,                       false}, /* reserved */
-        {24, 8, 6,                       false}, /* the records have others */
-        {24, 8, 8,                       false},
-        {24, 8, UINT64_C(1) << 63,       false},
-        {16, 8, UINT64_C(1) << 62,       true },
+        {0,  8, 0,                 false}, /* salt */
+        {0,  8, 1,                 true },
+        {16, 8, 4100,              false}, /* position */
+        {16, 8, 4104,              true },
+        {16, 8, 4080,              false}, /* below what was durable */
+        {16, 8, 4088,              true },
+        {24, 8, 0,                 false}, /* seq */
+        {32, 8, 4096,              true }, /* durable */
+        {32, 8, 4097,              false},
+        {40, 4, 0,                 false}, /* count */
+        {40, 4, 1,                 false},
+        {40, 4, 3,                 false},
+        {44, 1, 0,                 false}, /* type */
+        {44, 1, 2,                 false},
+        {45, 1, 0,                 true }, /* flags */
+        {45, 1, 2,                 false},
+        {45, 1, 3,                 false},
+        {46, 2, 1,                 false}, /* reserved */
+        {24, 8, 6,                 false}, /* the records have others */
+        {24, 8, 8,                 false},
+        {24, 8, UINT64_C(1) << 63, false},
+        {16, 8, UINT64_C(1) << 62, true },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -18,9 +18,9 @@
 
 TEST_MAIN
 
-#define START       TKV_WAL_RING_START
-#define BLOCK       TKV_BLOCK_SIZE
-#define SALT        UINT64_C(0x5a5a5a5a5a5a5a5a)
+#define START TKV_WAL_RING_START
+#define BLOCK TKV_BLOCK_SIZE
+#define SALT  UINT64_C(0x5a5a5a5a5a5a5a5a)
 
 static const uint8_t uuid[16] = "the store's uuid";
 static struct tkv_error err;

@@ -89,15 +89,16 @@ static enum tkv_status read_log(struct recovery *r, int fd, struct tkv_error *er
 {
     struct tkv_os *os = r->store->os;
     enum tkv_status status;
-    int result = os->file_size(os, fd, &r->log_size);
+    int result;
 
+    /* After a failed sync the cache may hold what the disk does not, the size included. */
+    (void)os->advise(os, fd, TKV_OS_DROP_CACHE);
+    result = os->file_size(os, fd, &r->log_size);
     if (result < 0)
         return tkv_fail_os(err, result, TKV_WAL_NAME, "size of %s", TKV_WAL_NAME);
     if (r->log_size < TKV_WAL_RING_START)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, r->log_size, 0,
                                 "the file ends in its header");
-    /* After a failed sync the cache may hold what the disk does not. */
-    (void)os->advise(os, fd, TKV_OS_DROP_CACHE);
     status = tkv_wal_read_header(os, fd, &r->header, err);
     if (status != TKV_OK)
         return status;

@@ -11,8 +11,10 @@
 
 #define REPORTS_MAX     30u
 #define HANG_SECONDS    5 /* of processor time, for what takes a millisecond */
-#define SMALL_FILE_SIZE 8192u
-#define LARGE_FILE_STEP 61u /* a quick sweep tries every so manyth length of other files */
+#define SMALL_FILE_SIZE 2048u
+/* Of larger files a quick sweep tries the lengths at the ends of sectors, and every so manyth. */
+#define LENGTH_STEP     61u
+#define SECTOR_SIZE     512u
 
 /* One kind of wound of one sample. */
 struct job {
@@ -109,9 +111,10 @@ static bool number_at(const struct sweep *s, const struct job *job, uint64_t at,
 static bool is_skipped(const struct sweep *s, const struct sample *sample,
                        const struct wound *w)
 {
-    return s->options->bits != 0 && w->kind == WOUND_TRUNCATE &&
-           w->size % LARGE_FILE_STEP != 0 &&
-           sample->image.files[w->file].size > SMALL_FILE_SIZE;
+    if (s->options->bits == 0 || w->kind != WOUND_TRUNCATE ||
+        sample->image.files[w->file].size <= SMALL_FILE_SIZE)
+        return false;
+    return w->size % LENGTH_STEP != 0 && (w->size + 1) % SECTOR_SIZE > 2;
 }
 
 /* ---- A process ------------------------------------------------------------------------------ */

@@ -96,6 +96,18 @@ static bool is_needed(const struct order_state *s, uint64_t from, uint64_t to)
     return from < end || to > begin;
 }
 
+/* Group by group: behind the end of the ring there is nothing between two laps. */
+static bool holds_group(const struct order_state *s, uint64_t from, uint64_t to)
+{
+    for (size_t i = s->group_first; i < s->group_end; i++) {
+        const struct order_group *g = &s->groups[i];
+
+        if (from < g->offset + g->extent && to > g->offset)
+            return true;
+    }
+    return false;
+}
+
 /* The ring grows by zeros behind what is synced, or behind what the headers say: the file may be
  * longer when an earlier process was killed while it grew. */
 static bool is_growth(const struct order_state *s, const struct order_file *log,
@@ -106,7 +118,7 @@ static bool is_growth(const struct order_state *s, const struct order_file *log,
     for (unsigned i = 0; i < 2; i++)
         behind = behind && offset >= s->headers[i].ring_end;
     return (offset >= log->synced_size ||
-            (behind && !is_needed(s, offset, offset + size))) &&
+            (behind && !holds_group(s, offset, offset + size))) &&
            tkv_is_zero(data, size < 8 ? size : 8);
 }
 

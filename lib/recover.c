@@ -71,6 +71,11 @@ static enum tkv_status merge_header(struct recovery *r, struct tkv_error *err)
     r->from = r->manifest.checkpoint;
     if (h->manifest_epoch < r->manifest.epoch)
         return TKV_OK;
+    /* It was written after the manifest, and nothing is ever counted down. */
+    if (h->checkpoint.position < r->manifest.checkpoint.position ||
+        h->checkpoint.seq_next < r->manifest.checkpoint.seq_next)
+        return tkv_fail_corrupt(err, TKV_WAL_NAME, 0, 0,
+                                "its checkpoint lies before that of %s", TKV_MANIFEST_NAME);
     r->from = h->checkpoint;
     for (uint32_t i = 0; i < h->file_count; i++) {
         struct tkv_manifest_file *file = listed(r, h->files[i].number);

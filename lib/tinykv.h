@@ -48,7 +48,10 @@
  *     key like any other; an empty value is distinct from an absent one.
  *   - Every function may be called from any thread at any time, except that tkv_close() must
  *     be the last call on its store, and that a batch, a pin and an iterator belong to one
- *     thread at a time. None may be called from a signal handler.
+ *     thread at a time. None may be called from a signal handler, and a thread must not be
+ *     cancelled (pthread_cancel) inside one.
+ *   - Copy a store's directory when it is closed, or from a snapshot of the file system, which
+ *     is what a power cut leaves. File by file under an open store it is no store.
  *   - After fork() the child must not use the store: every call on it returns TKV_FORKED,
  *     and tkv_close() in the child only frees memory.
  *   - Sizes are bytes. Times are milliseconds; instants count from 1970-01-01 UTC.

@@ -492,6 +492,7 @@ struct tkv_finding {
     char message[256];
 };
 
+/* Must not call into the store: files are held while it runs. */
 typedef void tkv_finding_fn(void *context, const struct tkv_finding *finding);
 
 struct tkv_verify_report {

@@ -221,7 +221,7 @@ static void explain_unit(const struct simdisk *disk, const struct simdisk_pendin
 
     name_unit(disk, p, name, sizeof name);
     for (unsigned k = 0; k < SECTORS_PER_PAGE && p->kind == WRITE; k++)
-        sectors[k] = simdisk_unit_mask(p) >> k & 1 ? (char)('0' + (mask >> k & 1)) : '.';
+        sectors[k] = ".01"[(simdisk_unit_mask(p) >> k & 1) * (1 + (mask >> k & 1))];
     (void)snprintf(line, sizeof line, "%s: %s%s", name,
                    p->kind == WRITE ? sectors : (mask ? "there" : "lost"),
                    p->doomed ? " (doomed)" : "");

@@ -381,11 +381,13 @@ struct evidence {
 static void find_evidence(void *context, const char *name)
 {
     struct evidence *evidence = context;
+    const size_t size = strlen(name) + 1;
 
+    CHECK(size <= sizeof evidence->torn);
     if (strstr(name, ".torn") != NULL)
-        snprintf(evidence->torn, sizeof evidence->torn, "%s", name);
+        memcpy(evidence->torn, name, size);
     if (strstr(name, ".txt") != NULL)
-        snprintf(evidence->note, sizeof evidence->note, "%s", name);
+        memcpy(evidence->note, name, size);
 }
 
 /* What was cut is kept, byte for byte, and survives a power cut. */

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the store answers to keys that cannot be, in a child that was forked, and to files that
+ * were exchanged under it: each public function says so, and nothing else happens.
+ */
+#include "../small_store.h"
+
+#include "index_table.h"
+
+#include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+TEST_MAIN
+
+/* ---- Keys and values that cannot be ------------------------------------------------------ */
+
+TEST(every_way_of_reading_refuses_a_key_that_is_too_long)
+{
+    static char text[TKV_KEY_SIZE_MAX + 1];
+    const struct tkv_slice keys[2] = {tkv_text("a"), tkv_bytes(text, sizeof text)};
+    enum tkv_status statuses[2];
+    struct tkv_pin pins[2];
+    struct fixture f;
+    void *copy;
+    uint8_t byte;
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 10);
+    CHECK_EQ(tkv_get(f.store, keys[1], &byte, 1, &size, &err), TKV_TOO_BIG);
+    CHECK_EQ(tkv_get_copy(f.store, keys[1], &copy, &size, &err), TKV_TOO_BIG);
+    CHECK_EQ(tkv_get_pinned(f.store, keys[1], &pins[0], &err), TKV_TOO_BIG);
+    CHECK_EQ(tkv_multi_get(f.store, keys, 2, pins, statuses, &err), TKV_TOO_BIG);
+    CHECK_EQ(tkv_exists(f.store, keys[1], &err), TKV_TOO_BIG);
+    CHECK_EQ(tkv_delete(f.store, keys[1], NULL, &err), TKV_TOO_BIG);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(a_slice_at_null_is_refused_be_it_key_or_value)
+{
+    struct fixture f;
+
+    begin(&f);
+    CHECK_EQ(tkv_put(f.store, tkv_bytes(NULL, 3), tkv_text("v"), &err), TKV_INVALID);
+    CHECK(strstr(err.message, "3 bytes") != NULL);
+    CHECK_EQ(tkv_put(f.store, tkv_text("k"), tkv_bytes(NULL, 4), &err), TKV_INVALID);
+    CHECK(strstr(err.message, "4 bytes") != NULL);
+    CHECK_OK(tkv_put(f.store, tkv_bytes(NULL, 0), tkv_bytes(NULL, 0), &err));
+    end(&f);
+}
+
+/* ---- A forked child ---------------------------------------------------------------------- */
+
+static void check_forked(struct tkv_store *store)
+{
+    const struct tkv_slice key = tkv_text("a");
+    struct tkv_iterator *iterator;
+    struct tkv_verify_report report;
+    struct tkv_file_stats files[1];
+    struct tkv_batch *batch;
+    enum tkv_status statuses[1];
+    struct tkv_stats stats;
+    struct tkv_pin pin;
+    uint8_t byte;
+    void *copy;
+    size_t size;
+
+    CHECK_EQ(tkv_get(store, key, &byte, 1, &size, &err), TKV_FORKED);
+    CHECK_EQ(tkv_get_copy(store, key, &copy, &size, &err), TKV_FORKED);
+    CHECK_EQ(tkv_get_pinned(store, key, &pin, &err), TKV_FORKED);
+    CHECK_EQ(tkv_multi_get(store, &key, 1, &pin, statuses, &err), TKV_FORKED);
+    CHECK_EQ(tkv_exists(store, key, &err), TKV_FORKED);
+    CHECK_EQ(tkv_iterator_new(store, false, &iterator, &err), TKV_FORKED);
+    CHECK_EQ(tkv_stats(store, &stats, &err), TKV_FORKED);
+    CHECK_EQ(tkv_file_stats(store, files, 1, &size, &err), TKV_FORKED);
+    CHECK_EQ(tkv_verify(store, NULL, NULL, &report, &err), TKV_FORKED);
+    CHECK_EQ(tkv_put(store, key, key, &err), TKV_FORKED);
+    CHECK_EQ(tkv_delete(store, key, NULL, &err), TKV_FORKED);
+    CHECK_EQ(tkv_compact(store, NULL, &err), TKV_FORKED);
+    CHECK_EQ(tkv_sync(store, &err), TKV_FORKED);
+    CHECK_EQ(tkv_checkpoint(store, &err), TKV_FORKED);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    CHECK_OK(tkv_batch_put(batch, key, key, &err));
+    CHECK_EQ(tkv_write(store, batch, &err), TKV_FORKED);
+    tkv_batch_free(batch);
+}
+
+TEST(every_function_refuses_a_forked_child)
+{
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry;
+    struct fixture f;
+    int status;
+    pid_t child;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 10);
+    CHECK_OK(tkv_iterator_new(f.store, false, &iterator, &err));
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        check_forked(f.store);
+        CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_FORKED);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    tkv_iterator_free(iterator);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+/* ---- Files and memory that were exchanged ------------------------------------------------ */
+
+static char finding_message[256];
+static unsigned findings;
+
+static void keep_finding(void *context, const struct tkv_finding *finding)
+{
+    (void)context;
+    findings++;
+    snprintf(finding_message, sizeof finding_message, "%s", finding->message);
+}
+
+static void expect_finding(struct fixture *f, const char *text)
+{
+    findings = 0;
+    CHECK_EQ(tkv_verify(f->store, keep_finding, NULL, NULL, NULL), TKV_CORRUPT);
+    CHECK_EQ(findings, 1);
+    CHECK(strstr(finding_message, text) != NULL);
+}
+
+TEST(verify_sees_a_manifest_that_is_gone_and_sums_that_are_wrong)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 10);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    keep_file(&f, "MANIFEST", &first);
+    CHECK(simdisk_file_unlink(f.disk, "MANIFEST") >= 0);
+    expect_finding(&f, "missing");
+    put_file(&f, "MANIFEST", &first);
+    atomic_fetch_add(&f.store->index->table_bytes, 1);
+    expect_finding(&f, "contradicts itself");
+    atomic_fetch_sub(&f.store->index->table_bytes, 1);
+    tkv_usage_add(&f.store->totals.live_bytes, 1);
+    expect_finding(&f, "live bytes where the account says");
+    tkv_usage_sub(&f.store->totals.live_bytes, 1);
+    CHECK_OK(tkv_verify(f.store, keep_finding, NULL, NULL, &err));
+    end(&f);
+}
+
+/* Several data files, closed. */
+static void begin_with_files(struct fixture *f)
+{
+    begin(f);
+    for (unsigned i = 0; i < 10; i++) {
+        char key[2] = {(char)('a' + i), 0};
+
+        put_bytes(f, key, (uint8_t)i, 12000);
+    }
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+}
+
+TEST(a_data_file_under_the_name_of_another_is_refused)
+{
+    struct fixture f;
+
+    begin_with_files(&f);
+    keep_file(&f, "0000000001.data", &first);
+    overwrite(&f, "0000000002.data", 0, first.bytes, 64);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK(strstr(err.message, "data file 1 under this name") != NULL);
+    end(&f);
+}
+
+TEST(a_data_file_whose_header_disagrees_with_the_manifest_is_refused)
+{
+    static const size_t at[] = {40, 48}; /* sequence base, class */
+    struct fixture f;
+
+    begin_with_files(&f);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t header[64];
+
+        CHECK_EQ(simdisk_file_read(f.disk, "0000000001.data", header, sizeof header, 0),
+                 64);
+        header[at[i]] ^= 2;
+        tkv_put_le32(header + 8, tkv_crc32(0, header + 12, sizeof header - 12));
+        overwrite(&f, "0000000001.data", 0, header, sizeof header);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK(strstr(err.message, "disagrees with MANIFEST") != NULL);
+        header[at[i]] ^= 2;
+        tkv_put_le32(header + 8, tkv_crc32(0, header + 12, sizeof header - 12));
+        overwrite(&f, "0000000001.data", 0, header, sizeof header);
+    }
+    CHECK_OK(try_open(&f));
+    end(&f);
+}
+
+/* ---- Making a store ---------------------------------------------------------------------- */
+
+static struct tkv_os real_os;
+static unsigned zeros_left;
+
+static int random_zeros(struct tkv_os *os, void *buffer, size_t size)
+{
+    if (size == 8 && zeros_left > 0) {
+        zeros_left--;
+        memset(buffer, 0, size);
+        return 0;
+    }
+    return real_os.random(os, buffer, size);
+}
+
+TEST(a_salt_of_zero_is_drawn_again)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    real_os = f.disk->os;
+    f.disk->os.random = random_zeros;
+    zeros_left = 5;
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(zeros_left, 0);
+    CHECK(f.store->checkpoint.salt != 0);
+    put_bytes(&f, "a", 1, 10);
+    open_again(&f);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(an_index_that_is_sized_for_a_million_keys_is)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 10);
+    f.options.expected_keys = 1000000;
+    open_again(&f);
+    check_byte(&f, "a", 1);
+    CHECK(tkv_index_check(f.store->index));
+    CHECK(tkv_index_bytes(f.store->index) > 5000000);
+    end(&f);
+}
+
+/* ---- Large values ------------------------------------------------------------------------ */
+
+TEST(a_large_value_of_several_compressed_pieces_is_read_in_every_way)
+{
+    const size_t size = 2500000;
+    uint8_t *value = malloc(size);
+    struct tkv_pin pin;
+    struct fixture f;
+    void *copy;
+    size_t got;
+
+    CHECK(value != NULL);
+    for (size_t i = 0; i < size; i++)
+        value[i] = (uint8_t)(i / 1000);
+    begin_closed(&f);
+    f.options.compress_level = 1;
+    open_again(&f);
+    CHECK_OK(tkv_put(f.store, tkv_text("large"), tkv_bytes(value, size), &err));
+    open_again(&f);
+    CHECK_OK(tkv_get_copy(f.store, tkv_text("large"), &copy, &got, &err));
+    CHECK(got == size && memcmp(copy, value, size) == 0);
+    tkv_free(copy);
+    CHECK_OK(tkv_get_pinned(f.store, tkv_text("large"), &pin, &err));
+    CHECK(pin.value.size == size && memcmp(pin.value.data, value, size) == 0);
+    tkv_unpin(&pin);
+    CHECK_EQ(tkv_get(f.store, tkv_text("large"), value, 10, &got, &err), TKV_TOO_BIG);
+    CHECK_EQ(got, size);
+    free(value);
+    end(&f);
+}

@@ -324,7 +324,7 @@ static enum tkv_status write_header(struct tkv_store *store, bool clean,
     header.clean = clean;
     status = tkv_wal_write_header(&store->wal, &header, err);
     if (status != TKV_OK) {
-        tkv_store_poison(store, status);
+        tkv_store_poison(store, tkv_wal_poisoned(&store->wal)); /* its own reason */
         return status;
     }
     store->marked = header.durable_mark;

@@ -107,11 +107,12 @@ static void unreference_large(struct tkv_store *store, struct tkv_datafile *file
     uint8_t *bytes = malloc(old->size);
 
     /* Damage to the record leaves the value's file in place: space lost, nothing else. The
-     * checksum must hold, lest another key's value be given up. */
+     * checksum must hold, and it must be this record, lest another key's value be given up. */
     if (bytes != NULL &&
         tkv_datafile_read(file, tkv_place_offset(old->place), bytes, old->size, NULL) ==
             TKV_OK &&
         tkv_record_decode(tkv_bytes(bytes, old->size), &record) == TKV_RECORD_GOOD &&
+        record.kind == TKV_RECORD_LARGE && (uint32_t)record.seq == old->seq_low &&
         tkv_large_decode(record.value, &reference))
         tkv_large_unreferenced(store, &reference);
     free(bytes);

@@ -50,10 +50,13 @@ static enum tkv_status adopt_large(struct tkv_store *store,
     enum tkv_status status = tkv_read_record(store, location, key, &found, err);
     bool good;
 
-    if (status == TKV_CORRUPT)
+    /* What cannot be read costs its own key. */
+    if (status == TKV_CORRUPT || status == TKV_IO) {
         store->keeps_large = true;
+        return TKV_OK;
+    }
     if (status != TKV_OK)
-        return status == TKV_CORRUPT ? TKV_OK : status;
+        return status;
     good = tkv_large_decode(found.record.value, &reference);
     free(found.bytes);
     if (!good)

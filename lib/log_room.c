@@ -32,7 +32,7 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
                         TKV_WAL_NAME, (unsigned long long)(end - state.end));
     status = tkv_wal_grow(&store->wal, end, err);
     if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* a sync failed, not just a write */
-        tkv_store_poison(store, status);
+        tkv_store_poison(store, tkv_wal_poisoned(&store->wal));
     (void)tkv_space_look(store, 0);
     return status;
 }

@@ -396,9 +396,13 @@ static int posix_sync(struct tkv_os *os, int fd)
 
 static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
 {
-    int rc = check_size_limit(size);
+    struct stat info;
+    int rc;
 
     (void)os;
+    if (fstat(fd, &info) != 0)
+        return -errno;
+    rc = size > (uint64_t)info.st_size ? check_size_limit(size) : 0;
     if (rc < 0)
         return rc;
     do

@@ -209,6 +209,17 @@ static bool is_dropped(const struct order_state *s, const struct order_file *fil
            !order_checkpoint_lists(s, number);
 }
 
+/* Behind the end of the ring lie zeros of a growth that no header speaks of, synced or not:
+ * one that fails gives them back. */
+static bool cuts_ring(const struct order_state *s, uint64_t size)
+{
+    for (size_t i = 0; i < sizeof s->headers / sizeof s->headers[0]; i++) {
+        if (s->headers[i].is_known && size < s->headers[i].ring_end)
+            return true;
+    }
+    return false;
+}
+
 int watch_truncate(struct tkv_os *os, int fd, uint64_t size)
 {
     struct order_state *s = order_enter_change(os, "truncate");
@@ -219,8 +230,7 @@ int watch_truncate(struct tkv_os *os, int fd, uint64_t size)
         s->call_file = file->name;
         s->call_offset = size;
         if ((size < file->claimed && !is_dropped(s, file)) ||
-            (order_is_log(file) && size < file->synced_size &&
-             file->synced_size != UINT64_MAX))
+            (order_is_log(file) && cuts_ring(s, size)))
             order_break(s, "what is durable in it is cut away");
     }
     order_leave(os);

@@ -167,13 +167,16 @@ static enum tkv_status open_log(struct recovery *r, struct tkv_error *err)
     return status;
 }
 
-/* The manifest's checkpoint stands alone. */
+/* The header is believed when it could be read; else the manifest's checkpoint stands alone. */
 static void do_without_log(struct recovery *r)
 {
     free(r->log);
     r->log = NULL;
-    memset(&r->header, 0, sizeof r->header);
-    r->from = r->manifest.checkpoint;
+    if (memcmp(r->header.uuid, r->store->uuid, sizeof r->header.uuid) != 0 ||
+        merge_header(r, NULL) != TKV_OK) {
+        memset(&r->header, 0, sizeof r->header);
+        r->from = r->manifest.checkpoint;
+    }
     tkv_gaps_note_log(r->store, r->report, 0, r->log_size);
     r->log_size = 0;
 }

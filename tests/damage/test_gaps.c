@@ -245,3 +245,33 @@ TEST(without_a_log_the_data_files_are_left_to_save)
     close_it(store);
     simdisk_free(disk);
 }
+
+/* How far the data files go is in the log's header, which is whole. */
+TEST(a_ring_that_cannot_be_read_does_not_take_its_header_along)
+{
+    struct simdisk *disk = simdisk_new(29);
+    struct tkv_store *store = open_with(disk, TKV_DAMAGE_REFUSE, NULL);
+    const enum tkv_damage ways[] = {TKV_DAMAGE_NEWEST, TKV_DAMAGE_CERTAIN};
+    struct tkv_error err;
+    uint64_t gaps;
+
+    put(store, "first", 10);
+    CHECK_OK(tkv_checkpoint(store, &err));
+    put(store, "second", 20);
+    put(store, "third", 30);
+    close_it(store);
+    CHECK(simdisk_file_truncate(disk, TKV_WAL_NAME,
+                                (uint64_t)simdisk_file_size(disk, TKV_WAL_NAME) -
+                                    TKV_BLOCK_SIZE) >= 0);
+    must_refuse(disk);
+    store = open_with(disk, ways[0], &gaps);
+    CHECK_EQ(gaps, 1);
+    CHECK_EQ(get(store, "first"), 10);
+    CHECK_EQ(get(store, "second"), 20);
+    CHECK_EQ(get(store, "third"), 30);
+    close_it(store);
+    store = open_with(disk, ways[1], &gaps); /* a newer write may have been in the ring */
+    CHECK_EQ(get(store, "second"), -TKV_CORRUPT);
+    close_it(store);
+    simdisk_free(disk);
+}

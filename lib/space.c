@@ -75,7 +75,7 @@ enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
     if (is_out_of_space(store, bytes))
         tkv_upkeep_flush(store);
     if (is_out_of_space(store, bytes) && !atomic_load(&store->disk_full))
-        return tkv_fail(err, TKV_NO_SPACE, "no space for %llu bytes on the disk",
+        return tkv_fail(err, TKV_NO_SPACE, "the disk is full: no space for %llu bytes",
                         (unsigned long long)bytes);
     if (!atomic_load_explicit(&store->disk_full, memory_order_relaxed))
         return TKV_OK;

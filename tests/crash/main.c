@@ -11,7 +11,7 @@
  * compared with the oracle. Of some of them the recovery is crashed in the same way.
  *
  *     ./run crash [--states N] [--seconds S] [--seed X] [--model P0,..,P9] [--processes P]
- *                 [--only NAME] [--program "put 2 40; sync"] [--all-subsets]
+ *                 [--only NAME] [--only -NAME] [--program "put 2 40; sync"] [--all-subsets]
  *
  * Everything follows from the seed and the number of processes, unless time runs out. What
  * fails is printed with the command that repeats it, made shorter.
@@ -135,13 +135,20 @@ static bool run_sequences(struct process *p, size_t i)
     return true;
 }
 
+/* By a part of its name; or all others, when a minus stands before it. */
+static bool is_selected(const struct workload *w, const char *only)
+{
+    return only[0] == '-' ? strstr(w->name, only + 1) == NULL
+                          : strstr(w->name, only) != NULL;
+}
+
 static bool run_workload(struct process *p, size_t i, uint64_t round, uint64_t at_once)
 {
     const struct workload *w = &workloads[i];
     const struct settings *s = p->settings;
     bool ran = true;
 
-    if (strstr(w->name, s->only) == NULL)
+    if (!is_selected(w, s->only))
         return false;
     if (w->kind == SEEDED && (i + round) % s->processes != p->number)
         return true;
@@ -306,7 +313,7 @@ static int run_one(const struct settings *settings)
     const double from = now_seconds();
 
     for (size_t i = workload_count; i-- > 0;) {
-        if (strstr(workloads[i].name, settings->only) != NULL)
+        if (is_selected(&workloads[i], settings->only))
             program.workload = &workloads[i];
     }
     if (program.workload == NULL || !program_parse(&program, settings->program)) {

@@ -17,8 +17,9 @@ struct settings {
     double seconds;  /* or after so long; 0: no limit */
     uint64_t seed;
     unsigned processes;
-    unsigned models;     /* bit i for Pi */
-    const char *only;    /* workloads whose name has this in it */
+    unsigned models; /* bit i for Pi */
+    const char
+        *only; /* workloads whose name has this in it, or has not what follows a minus */
     const char *program; /* or these operations, see program.h; NULL for none */
     bool all_subsets;    /* of up to 12 pending units, always */
     bool is_long; /* so many states are wanted that short programs get all of theirs */

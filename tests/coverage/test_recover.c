@@ -121,6 +121,7 @@ static int huge_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
 
 static struct tkv_os *real_os;
 static int log_fd = -1;
+static unsigned refused_opens;
 
 static int note_open(struct tkv_os *os, int dir, const char *name, unsigned flags)
 {
@@ -370,11 +371,21 @@ TEST(with_an_unreadable_reference_no_large_value_is_thrown_away)
     end(&f);
 }
 
+/* No descriptor for the first file that is to grow. */
+static int refuse_to_grow(struct tkv_os *os, int dir, const char *name, unsigned flags)
+{
+    if (strstr(name, ".data") != NULL && flags & TKV_OS_WRITE) {
+        refused_opens++;
+        return -EMFILE;
+    }
+    return real_os->open(os, dir, name, flags);
+}
+
 /* Both that were growing, the one of puts and the compactor's. */
 TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
 {
-    uint64_t opens = 0;
     struct fixture f;
+    struct tkv_os os;
 
     begin(&f);
     for (unsigned i = 0; i < 20; i++)
@@ -384,19 +395,38 @@ TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
     CHECK(f.store->output != NULL && f.store->active != NULL);
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;
-    for (f.disk->fail_at = 1;; f.disk->fail_at++) {
-        f.disk->fail_kinds = SIMDISK_OPEN;
-        f.disk->fail_errno = EMFILE;
-        f.disk->fail_count = 0;
-        f.disk->faults = 0;
-        if (try_open(&f) == TKV_OK && f.disk->faults == 0)
-            break;
-        if (f.store != NULL)
-            CHECK_OK(tkv_close(f.store, &err));
-        f.store = NULL;
-        opens++;
-    }
-    CHECK(opens > 5);
+    os = f.disk->os;
+    real_os = &os;
+    refused_opens = 0;
+    f.disk->os.open = refuse_to_grow;
+    CHECK_EQ(try_open(&f), TKV_IO);
+    CHECK_EQ(err.os_errno, EMFILE);
+    CHECK_EQ(refused_opens, 1); /* the second is not tried */
+    f.disk->os = os;
+    CHECK_OK(try_open(&f));
     expect_both(&f);
     end(&f);
+}
+
+TEST(a_header_whose_checkpoint_lies_before_the_manifests_is_refused)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct tkv_wal_header h;
+        struct tkv_manifest m;
+        struct fixture f;
+
+        begin_killed(&f);
+        read_header(&f, &h);
+        read_manifest(&f, &m);
+        CHECK_EQ(h.manifest_epoch, m.epoch);
+        if (i == 0)
+            h.checkpoint.position = m.checkpoint.position - 8;
+        else
+            h.checkpoint.seq_next = m.checkpoint.seq_next - 1;
+        write_header(&f, &h);
+        tkv_manifest_release(&m);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK(strstr(err.message, "lies before") != NULL);
+        end(&f);
+    }
 }

@@ -278,3 +278,55 @@ TEST(a_large_value_of_several_compressed_pieces_is_read_in_every_way)
     free(value);
     end(&f);
 }
+
+TEST(a_value_whose_record_cannot_be_read_is_an_error_in_every_way_of_reading)
+{
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry;
+    struct fixture f;
+    void *copy;
+    uint8_t byte;
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 3000);
+    open_again(&f);
+    f.disk->fail_kinds = SIMDISK_READ;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    f.disk->fail_sticky = true;
+    CHECK_EQ(get(&f, "a", &byte), TKV_IO);
+    CHECK_EQ(tkv_get_copy(f.store, tkv_text("a"), &copy, &size, &err), TKV_IO);
+    CHECK_OK(tkv_iterator_new(f.store, false, &iterator, &err));
+    CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_IO);
+    CHECK(entry.key.size == 1);
+    CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
+    tkv_iterator_free(iterator);
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_OK); /* nothing to gain */
+    f.disk->fail_at = 0;
+    f.disk->fail_sticky = false;
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+/* Hundreds of keys that expire at one instant are taken out in one go. */
+TEST(keys_that_expire_together_go_together)
+{
+    struct tkv_stats stats;
+    struct fixture f;
+    char key[16];
+
+    begin(&f);
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof key, "key %u", i);
+        CHECK_OK(tkv_put_expiring(f.store, tkv_text(key), tkv_text("v"),
+                                  f.disk->wall_ms + 1000, &err));
+    }
+    f.disk->wall_ms += 2000;
+    tkv_upkeep_expire(f.store);
+    CHECK_EQ(tkv_index_count(f.store->index), 0);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.keys, 0);
+    end(&f);
+}

@@ -392,6 +392,7 @@ TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
         put_bytes(&f, i % 2 == 0 ? "a" : "b", (uint8_t)(1 + i % 2), 8000);
     CHECK_OK(tkv_checkpoint(f.store, &err));
     CHECK_OK(tkv_compact(f.store, NULL, &err));
+    put_bytes(&f, "b", 2, 8000); /* after the compactor's file */
     CHECK(f.store->output != NULL && f.store->active != NULL);
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;

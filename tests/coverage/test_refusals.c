@@ -5,6 +5,7 @@
  */
 #include "../small_store.h"
 
+#include "hint.h"
 #include "index_table.h"
 
 #include <errno.h>
@@ -328,5 +329,79 @@ TEST(keys_that_expire_together_go_together)
     CHECK_EQ(tkv_index_count(f.store->index), 0);
     CHECK_OK(tkv_stats(f.store, &stats, &err));
     CHECK_EQ(stats.keys, 0);
+    end(&f);
+}
+
+/* ---- Hints that say what cannot be ------------------------------------------------------- */
+
+static void write_hint(struct fixture *f, const uint8_t store_uuid[16], uint64_t size,
+                       const struct tkv_hint_entry *entry)
+{
+    struct tkv_hint_identity identity = {.number = 1, .data_size = size};
+    const int dir = f->disk->os.open_dir(&f->disk->os, "", false);
+    struct tkv_hint_writer *writer;
+
+    memcpy(identity.uuid, store_uuid, sizeof identity.uuid);
+    CHECK_OK(tkv_hint_writer_new(&writer, &err));
+    CHECK_OK(tkv_hint_writer_add(writer, entry, &err));
+    CHECK_OK(tkv_hint_writer_write(writer, &f->disk->os, dir, &identity, &err));
+    tkv_hint_writer_free(writer);
+    CHECK_EQ(f->disk->os.close(&f->disk->os, dir), 0);
+}
+
+TEST(a_hint_whose_checksums_are_right_and_whose_places_are_not_is_not_believed)
+{
+    const struct tkv_hint_entry entries[] = {
+        {.seq = 1,                 .offset = 8,  .size = 40,  .kind = TKV_RECORD_PUT, .key = tkv_text("a")},
+        {.seq = UINT64_C(1) << 33,
+         .offset = 64,
+         .size = 40,
+         .kind = TKV_RECORD_PUT,
+         .key = tkv_text("a")                                                                             },
+        {.seq = 1,                 .offset = 64, .size = 400, .kind = TKV_RECORD_PUT, .key = tkv_text("b")},
+    };
+    uint8_t store_uuid[16];
+    struct fixture f;
+    uint64_t size;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 10);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    memcpy(store_uuid, f.store->uuid, sizeof store_uuid);
+    size = f.store->active->durable;
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
+        uint8_t byte;
+
+        write_hint(&f, store_uuid, size, &entries[i]);
+        CHECK_OK(try_open(&f));
+        CHECK_EQ(f.report.hints_used, 0);
+        CHECK_EQ(f.report.hints_rebuilt, 1);
+        check_byte(&f, "a", 1);
+        CHECK_EQ(get(&f, "b", &byte), TKV_NOT_FOUND);
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+    }
+    end(&f);
+}
+
+/* ---- What is left of an interrupted creation --------------------------------------------- */
+
+TEST(remains_of_a_creation_are_looked_at_before_they_are_replaced)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    CHECK(simdisk_file_write(f.disk, "wal.log", "torn", 4, 0) > 0);
+    f.disk->fail_kinds = SIMDISK_OPEN;
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 2; /* after LOCK */
+    CHECK_EQ(try_open(&f), TKV_IO);
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), 4);
+    f.disk->fail_at = 0;
+    CHECK_OK(try_open(&f)); /* nothing was ever in it */
+    CHECK(f.report.created);
     end(&f);
 }

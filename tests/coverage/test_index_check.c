@@ -82,23 +82,44 @@ TEST(an_entry_that_belongs_elsewhere_is_seen)
     tkv_index_free(index);
 }
 
-TEST(an_entry_of_another_shard_is_seen_though_its_low_hash_fits)
+/* Under another seed the key's hash has the same low bits as far as the bucket can tell, and
+ * another shard; searched for, one of a few hundred. */
+TEST(an_entry_of_another_shard_is_seen_though_its_bucket_fits)
+{
+    const struct tkv_slice key = tkv_text("key");
+    struct tkv_index *index;
+    struct tkv_location old, location = {.place = tkv_place(1, 64, 0), .size = 64};
+    struct entry *entry;
+    struct shard *shard;
+    uint64_t hash, other;
+
+    CHECK_OK(tkv_index_new(7, 0, &index, &err));
+    hash = tkv_index_hash(index, key);
+    CHECK_OK(tkv_index_reserve(index, key, hash, false, &err));
+    CHECK(!tkv_index_put(index, key, hash, &location, &old));
+    shard = &index->shards[hash >> 56];
+    entry = shard->sentinel.hh.next;
+    do {
+        index->seed++;
+        other = tkv_index_hash(index, key);
+    } while (other >> 56 == hash >> 56 || (other & 3) != (hash & 3) ||
+             filter_bit((uint32_t)other) != filter_bit((uint32_t)hash));
+    CHECK(!tkv_index_check(index));
+    entry->hh.hashv = (uint32_t)other;
+    CHECK(!tkv_index_check(index));
+    tkv_index_free(index);
+}
+
+TEST(sizing_an_index_twice_or_when_it_is_full_changes_nothing_that_matters)
 {
     struct tkv_index *index = make_index();
-    struct shard *shard = shard_with_two_that_expire(index);
-    struct entry *entry = entry_of(shard, false);
-    uint64_t hash;
 
-    /* A seed under which the low half is as it was and the shard is not cannot be searched
-     * for; the entry is told that it has the other key's low half instead. */
-    index->seed++;
-    hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
-    entry->hh.hashv = (uint32_t)hash;
-    CHECK(!tkv_index_check(index));
-    index->seed--;
-    hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
-    entry->hh.hashv = (uint32_t)hash;
+    tkv_index_presize(index, 100000);
     CHECK(tkv_index_check(index));
+    tkv_index_presize(index, 100000);
+    tkv_index_presize(index, 5000); /* smaller than it is, and well filled */
+    CHECK(tkv_index_check(index));
+    CHECK_EQ(tkv_index_count(index), KEYS);
     tkv_index_free(index);
 }
 

@@ -192,6 +192,8 @@ TEST(reads_and_writes_hand_the_errno_on)
     refuse("ftruncate64", 0, 1, EIO);
     CHECK(f.os->truncate(f.os, f.fd, 1) == -EIO);
     refuse("fstat64", 0, 1, EIO);
+    CHECK(f.os->truncate(f.os, f.fd, 1) == -EIO);
+    refuse("fstat64", 0, 1, EIO);
     CHECK(f.os->file_size(f.os, f.fd, &number) == -EIO);
     refuse("getrandom", 0, 1, ENOSYS);
     CHECK(f.os->random(f.os, buffer, sizeof buffer) == -ENOSYS);

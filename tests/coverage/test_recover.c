@@ -6,10 +6,7 @@
  * Method: a small store's log header or manifest is changed from outside, its checksums made
  * right again.
  */
-#include "../small_store.h"
-
-#include "manifest.h"
-#include "replay.h"
+#include "killed_store.h"
 
 #include <errno.h>
 
@@ -30,68 +27,6 @@ enum tkv_status __wrap_tkv_index_reserve(struct tkv_index *index, struct tkv_sli
     if (reserve_left > 0)
         reserve_left--;
     return __real_tkv_index_reserve(index, key, hash, expires, e);
-}
-
-/* ---- Headers and manifests from outside ------------------------------------------------ */
-
-static void read_header(struct fixture *f, struct tkv_wal_header *ret_newest)
-{
-    struct tkv_wal_header header;
-    bool found = false;
-
-    keep_file(f, "wal.log", &first);
-    for (unsigned i = 0; i < 2; i++) {
-        if (tkv_wal_header_decode(first.bytes + i * TKV_BLOCK_SIZE, 0, &header, NULL) !=
-            TKV_OK)
-            continue;
-        if (!found || header.checkpoint.generation > ret_newest->checkpoint.generation)
-            *ret_newest = header;
-        found = true;
-    }
-    CHECK(found);
-}
-
-static void write_header(struct fixture *f, const struct tkv_wal_header *header)
-{
-    uint8_t block[TKV_BLOCK_SIZE];
-
-    tkv_wal_header_encode(header, block);
-    CHECK(simdisk_file_write(f->disk, "wal.log", block, sizeof block,
-                             header->checkpoint.generation % 2 * TKV_BLOCK_SIZE) > 0);
-}
-
-static void read_manifest(struct fixture *f, struct tkv_manifest *ret_manifest)
-{
-    keep_file(f, "MANIFEST", &first);
-    CHECK_OK(tkv_manifest_decode(tkv_bytes(first.bytes, (size_t)first.size), ret_manifest,
-                                 &err));
-}
-
-static void write_manifest(struct fixture *f, struct tkv_manifest *manifest)
-{
-    uint8_t *bytes;
-    size_t size;
-
-    CHECK_OK(tkv_manifest_encode(manifest, &bytes, &size, &err));
-    CHECK(simdisk_file_write(f->disk, "MANIFEST", bytes, size, 0) > 0);
-    free(bytes);
-    tkv_manifest_release(manifest);
-}
-
-/* With a key in the log only. */
-static void begin_killed(struct fixture *f)
-{
-    begin(f);
-    put_bytes(f, "a", 1, 100);
-    CHECK_OK(tkv_checkpoint(f->store, &err));
-    put_bytes(f, "b", 2, 100);
-    kill_process(f, SIMDISK_NOTHING_PENDING);
-}
-
-static void expect_both(struct fixture *f)
-{
-    check_byte(f, "a", 1);
-    check_byte(f, "b", 2);
 }
 
 /* ---- What is refused ------------------------------------------------------------------- */
@@ -284,90 +219,6 @@ TEST(a_store_opens_the_same_with_an_index_sized_in_advance)
     f.options.expected_keys = 1000;
     CHECK_OK(try_open(&f));
     expect_both(&f);
-    end(&f);
-}
-
-/* ---- With damage that may hide writes -------------------------------------------------- */
-
-static void open_damaged(struct fixture *f)
-{
-    CHECK_EQ(try_open(f), TKV_CORRUPT);
-    f->options.read_only = true;
-    f->options.damage = TKV_DAMAGE_NEWEST;
-    CHECK_OK(try_open(f));
-    CHECK(f->report.gaps > 0);
-}
-
-TEST(without_a_log_the_manifests_checkpoint_is_what_is_left)
-{
-    struct fixture f;
-
-    begin_killed(&f);
-    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
-    open_damaged(&f);
-    check_byte(&f, "a", 1);
-    end(&f);
-}
-
-TEST(a_log_that_breaks_gives_what_lies_before_the_break)
-{
-    struct tkv_wal_header h;
-    struct fixture f;
-
-    begin(&f);
-    put_bytes(&f, "a", 1, 100);
-    put_bytes(&f, "b", 2, 100);
-    put_bytes(&f, "c", 3, 100);
-    kill_process(&f, SIMDISK_NOTHING_PENDING);
-    read_header(&f, &h);
-    CHECK(simdisk_file_write(f.disk, "wal.log", "????", 4,
-                             h.checkpoint.file_offset + TKV_BLOCK_SIZE + 60) > 0);
-    open_damaged(&f);
-    check_byte(&f, "a", 1);
-    end(&f);
-}
-
-TEST(a_data_file_that_breaks_gives_what_lies_before_the_break)
-{
-    struct fixture f;
-
-    begin_killed(&f);
-    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
-    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
-    open_damaged(&f);
-    check_byte(&f, "b", 2);
-    end(&f);
-}
-
-TEST(a_damaged_store_is_refused_though_nobody_asks_why)
-{
-    struct fixture f;
-
-    begin_killed(&f);
-    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
-    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
-    CHECK_EQ(tkv_open_on(&f.disk->os, "", &f.options, &f.store, NULL, NULL), TKV_CORRUPT);
-    end(&f);
-}
-
-TEST(with_an_unreadable_reference_no_large_value_is_thrown_away)
-{
-    struct fixture f;
-
-    begin(&f);
-    put_bytes(&f, "large", 1, 32000);
-    put_bytes(&f, "gone", 2, 32000);
-    del(&f, "gone");
-    open_again(&f); /* its hint knows the keys */
-    CHECK_OK(tkv_close(f.store, &err));
-    f.store = NULL;
-    /* The value of the first record of the first file: the reference. */
-    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 64 + 24 + 5) > 0);
-    CHECK_OK(try_open(&f));
-    CHECK(f.store->keeps_large);
-    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
     end(&f);
 }
 

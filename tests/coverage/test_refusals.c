@@ -304,7 +304,7 @@ TEST(a_value_whose_record_cannot_be_read_is_an_error_in_every_way_of_reading)
     CHECK(entry.key.size == 1);
     CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
     tkv_iterator_free(iterator);
-    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_OK); /* nothing to gain */
+    CHECK(tkv_verify(f.store, NULL, NULL, NULL, NULL) != TKV_OK);
     f.disk->fail_at = 0;
     f.disk->fail_sticky = false;
     check_byte(&f, "a", 1);
@@ -329,6 +329,59 @@ TEST(keys_that_expire_together_go_together)
     CHECK_EQ(tkv_index_count(f.store->index), 0);
     CHECK_OK(tkv_stats(f.store, &stats, &err));
     CHECK_EQ(stats.keys, 0);
+    end(&f);
+}
+
+TEST(a_failed_sync_of_the_interval_poisons_the_store)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_INTERVAL;
+    f.options.interval_ms = 1;
+    open_again(&f);
+    put_bytes(&f, "a", 1, 10);
+    f.disk->monotonic_us += 10000;
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    put_bytes(&f, "b", 2, 10); /* and then it is time */
+    CHECK_EQ(f.store->poisoned, TKV_IO);
+    CHECK_EQ(tkv_put(f.store, tkv_text("c"), tkv_text("v"), &err), TKV_POISONED);
+    f.disk->fail_at = 0;
+    CHECK(tkv_close(f.store, &err) != TKV_OK);
+    f.store = NULL;
+    open_again(&f);
+    end(&f);
+}
+
+/* The simulated clock is the store's; the sleeps are real ones, of microseconds. */
+TEST(the_compactors_bucket_holds_it_back_only_while_there_is_no_hurry)
+{
+    const size_t burst = 256 * 1024;
+    uint64_t copied = 0, from_us = 0;
+    struct fixture f;
+
+    begin(&f);
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, 1000); /* too little to look at */
+    CHECK_EQ(copied, 1000);
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* the first look */
+    CHECK_EQ(copied, 0);
+    CHECK(from_us > 0);
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* too fast: sleeps */
+    CHECK_EQ(copied, 0);
+    f.disk->monotonic_us += 1000000;
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* not too fast */
+    atomic_store(&f.store->disk_full, true);
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* in a hurry */
+    atomic_store(&f.store->disk_full, false);
+    tkv_usage_add(&f.store->disk_bytes, UINT64_C(1) << 40);
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
+    tkv_usage_sub(&f.store->disk_bytes, UINT64_C(1) << 40);
+    from_us += 5000000; /* a clock that was set back must not make it sleep for ever */
+    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
+    CHECK(from_us < f.disk->monotonic_us + 1000);
     end(&f);
 }
 

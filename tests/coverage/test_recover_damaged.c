@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* Recovery where damage may hide writes: what is left is read, and it is said what is not. */
+#include "killed_store.h"
+
+TEST_MAIN
+
+static void open_damaged(struct fixture *f)
+{
+    CHECK_EQ(try_open(f), TKV_CORRUPT);
+    f->options.read_only = true;
+    f->options.damage = TKV_DAMAGE_NEWEST;
+    CHECK_OK(try_open(f));
+    CHECK(f->report.gaps > 0);
+}
+
+TEST(without_a_log_the_manifests_checkpoint_is_what_is_left)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
+    open_damaged(&f);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(a_log_that_breaks_gives_what_lies_before_the_break)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    put_bytes(&f, "b", 2, 100);
+    put_bytes(&f, "c", 3, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    read_header(&f, &h);
+    CHECK(simdisk_file_write(f.disk, "wal.log", "????", 4,
+                             h.checkpoint.file_offset + TKV_BLOCK_SIZE + 60) > 0);
+    open_damaged(&f);
+    check_byte(&f, "a", 1);
+    end(&f);
+}
+
+TEST(a_data_file_that_breaks_gives_what_lies_before_the_break)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
+    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
+    open_damaged(&f);
+    check_byte(&f, "b", 2);
+    end(&f);
+}
+
+TEST(a_damaged_store_is_refused_though_nobody_asks_why)
+{
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 80) > 0);
+    (void)simdisk_file_unlink(f.disk, "0000000001.hint");
+    CHECK_EQ(tkv_open_on(&f.disk->os, "", &f.options, &f.store, NULL, NULL), TKV_CORRUPT);
+    end(&f);
+}
+
+TEST(with_an_unreadable_reference_no_large_value_is_thrown_away)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "large", 1, 32000);
+    put_bytes(&f, "gone", 2, 32000);
+    del(&f, "gone");
+    open_again(&f); /* its hint knows the keys */
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    /* The value of the first record of the first file: the reference. */
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 64 + 24 + 5) > 0);
+    CHECK_OK(try_open(&f));
+    CHECK(f.store->keeps_large);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    end(&f);
+}
+
+TEST(a_header_of_a_log_that_is_too_short_is_not_believed_when_it_contradicts_the_manifest)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    h.file_count = 1;
+    h.files[0] = (struct tkv_wal_header_file){77, 4096, false};
+    write_header(&f, &h);
+    CHECK(simdisk_file_truncate(f.disk, "wal.log", h.ring_end - TKV_BLOCK_SIZE) >= 0);
+    open_damaged(&f);
+    check_byte(&f, "a", 1); /* as of the manifest's checkpoint */
+    end(&f);
+}
+
+TEST(several_gaps_are_counted_and_what_is_between_them_is_read)
+{
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 16; i++) {
+        char key[2] = {(char)('a' + i), 0};
+
+        put_bytes(&f, key, (uint8_t)i, 12000);
+    }
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    for (unsigned i = 1; i <= 3; i += 2) {
+        char name[32];
+
+        snprintf(name, sizeof name, "000000000%u.data", i);
+        CHECK(simdisk_file_write(f.disk, name, "????", 4, 80) > 0);
+        snprintf(name, sizeof name, "000000000%u.hint", i);
+        (void)simdisk_file_unlink(f.disk, name);
+    }
+    open_damaged(&f);
+    CHECK_EQ(f.report.gaps, 2);
+    check_byte(&f, "h", 7); /* in the second file */
+    end(&f);
+}

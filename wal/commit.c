@@ -17,11 +17,20 @@
 #include "record.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdlib.h>
 
-#define LEAD_GROUPS_MAX   4u /* a leader's own write has been done since the first */
 #define BUFFER_SIZE_FIRST (64u * 1024)
 #define BUFFER_SIZE_KEPT  (4u * 1024 * 1024)
+
+/* Wait for writers who have just been served while more than this share of them is missing;
+ * not longer than so many turns of the processor that bring nobody. */
+#define GATHER_SHARE 6u
+#define GATHER_TURNS 8u
+
+/* A leader is missing in the group that it leads for others. Where that is a small share, it
+ * is cheaper than to wake somebody else while the device is idle. */
+#define LEAD_GROUPS_MAX 4u
 
 /* ---- Filling a group ------------------------------------------------------------- */
 
@@ -69,6 +78,7 @@ static enum tkv_status join_group(struct tkv_wal *wal, struct tkv_wal_group_buff
                         wal->seq_next++);
     b->payload_size += write->size;
     b->count += (uint32_t)write->count;
+    b->writers++;
     *b->last = write;
     b->last = &write->next;
     return TKV_OK;
@@ -78,6 +88,7 @@ static void empty_group(struct tkv_wal_group_buffer *b)
 {
     b->payload_size = 0;
     b->count = 0;
+    b->writers = 0;
     b->first = NULL;
     b->last = &b->first;
     if (b->capacity > BUFFER_SIZE_KEPT) {
@@ -198,20 +209,19 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
     return TKV_OK;
 }
 
-/* Once woken, a write belongs to its caller again. */
-static void wake_writers(struct tkv_wal_write *first, enum tkv_status status)
+/* From here on the writes belong to their callers again. The first one waits apart, because it
+ * may have to lead. */
+static void release_writers(struct tkv_wal_group_buffer *b, struct tkv_wal_write *first,
+                            enum tkv_status status)
 {
-    struct tkv_wal_write *next;
-
-    for (struct tkv_wal_write *w = first; w != NULL; w = next) {
-        next = w->next;
+    for (struct tkv_wal_write *w = first; w != NULL; w = w->next)
         w->status = status;
-        w->done = true;
-        (void)sem_post(&w->woken);
-    }
+    first->done = true;
+    (void)sem_post(&first->woken);
+    tkv_gate_open(&b->gate);
 }
 
-/* Write one group, apply it and let its writers go. */
+/* Write the group, apply it and let its writers go. */
 static enum tkv_status commit_group(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
                                     struct tkv_error *err) TKV_REQUIRES(wal->lock)
 {
@@ -223,10 +233,28 @@ static enum tkv_status commit_group(struct tkv_wal *wal, struct tkv_wal_group_bu
     tkv_mutex_unlock(&wal->lock);
     if (status == TKV_OK)
         wal->owner.apply(wal->owner.context, &applied);
-    wake_writers(applied.writes, status);
+    release_writers(b, applied.writes, status);
     tkv_mutex_lock(&wal->lock);
-    empty_group(b);
     return status;
+}
+
+/* Those who were in the last group are about to write again, most likely. A group costs a
+ * write of the device however many it serves, so it pays to let them come. */
+static void gather(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
+{
+    const struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
+    unsigned turns = 0, writers = b->writers;
+
+    while (writers < wal->expected &&
+           (wal->expected - writers) * GATHER_SHARE > wal->expected &&
+           turns++ < GATHER_TURNS) {
+        tkv_mutex_unlock(&wal->lock);
+        (void)sched_yield();
+        tkv_mutex_lock(&wal->lock);
+        if (b->writers != writers)
+            turns = 0;
+        writers = b->writers;
+    }
 }
 
 /* Nobody joins the group that was filling any more. */
@@ -240,20 +268,31 @@ static struct tkv_wal_group_buffer *take_group(struct tkv_wal *wal) TKV_REQUIRES
     return b;
 }
 
-static bool is_anybody_waiting(const struct tkv_wal *wal)
+static enum tkv_status lead_group(struct tkv_wal *wal, struct tkv_error *err)
+    TKV_REQUIRES(wal->lock)
 {
-    return wal->buffers[wal->filling].first != NULL;
+    struct tkv_wal_group_buffer *b;
+    enum tkv_status status;
+
+    gather(wal);
+    b = take_group(wal);
+    status = commit_group(wal, b, err);
+    wal->expected = b->writers + wal->buffers[wal->filling].writers;
+    empty_group(b);
+    return status;
 }
 
-/* The caller's own write is in the first group, and its outcome is what is returned. */
+/* Commit the group that the caller was the first to join, perhaps some more, and leave the next
+ * one to its own first writer. */
 static enum tkv_status lead(struct tkv_wal *wal, struct tkv_error *err)
     TKV_REQUIRES(wal->lock)
 {
-    enum tkv_status status = commit_group(wal, take_group(wal), err);
+    enum tkv_status status = lead_group(wal, err);
+    unsigned groups = 1;
 
-    for (unsigned i = 1; i < LEAD_GROUPS_MAX && is_anybody_waiting(wal); i++)
-        (void)commit_group(wal, take_group(wal), NULL);
-    wal->leader_active = is_anybody_waiting(wal);
+    while (groups++ < LEAD_GROUPS_MAX && wal->buffers[wal->filling].writers >= GATHER_SHARE)
+        (void)lead_group(wal, NULL);
+    wal->leader_active = wal->buffers[wal->filling].first != NULL;
     if (wal->leader_active)
         (void)sem_post(&wal->buffers[wal->filling].first->woken);
     return status;
@@ -282,10 +321,18 @@ static enum tkv_status check_usable(const struct tkv_wal *wal,
     return TKV_OK;
 }
 
+/* A write's place in a group. */
+struct seat {
+    struct tkv_wal_group_buffer *group;
+    unsigned turn; /* of its gate */
+    bool is_first;
+};
+
 /* Get into the filling group. A full one has writers who will lead it; there is another one to
  * join as soon as one of them does. */
 static enum tkv_status join(struct tkv_wal *wal, struct tkv_wal_write *write,
-                            struct tkv_error *err) TKV_REQUIRES(wal->lock)
+                            struct seat *ret_seat, struct tkv_error *err)
+    TKV_REQUIRES(wal->lock)
 {
     enum tkv_status status = check_usable(wal, write, err);
 
@@ -296,19 +343,15 @@ static enum tkv_status join(struct tkv_wal *wal, struct tkv_wal_write *write,
         wal->waiting_to_join--;
         status = check_usable(wal, write, err);
     }
-    if (status == TKV_OK)
-        status = join_group(wal, &wal->buffers[wal->filling], write, err);
-    return status;
+    if (status != TKV_OK)
+        return status;
+    ret_seat->group = &wal->buffers[wal->filling];
+    ret_seat->turn = tkv_gate_turn(&ret_seat->group->gate);
+    ret_seat->is_first = ret_seat->group->first == NULL;
+    return join_group(wal, ret_seat->group, write, err);
 }
 
-/* Until the group is done, or the writer is to lead it; without the lock. */
-static void sleep_until_woken(struct tkv_wal_write *write)
-{
-    while (sem_wait(&write->woken) != 0)
-        ; /* a signal handler ran */
-}
-
-static enum tkv_status follow(struct tkv_wal_write *write, struct tkv_error *err)
+static enum tkv_status follow(const struct tkv_wal_write *write, struct tkv_error *err)
 {
     if (write->status == TKV_OK)
         return TKV_OK;
@@ -316,30 +359,48 @@ static enum tkv_status follow(struct tkv_wal_write *write, struct tkv_error *err
                     tkv_status_text(write->status));
 }
 
-static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write *write,
-                                      struct tkv_error *err)
+/* Wait until somebody has led the group, or the caller is to do it. Without the lock. */
+static bool is_to_lead(struct tkv_wal_write *first)
+{
+    while (sem_wait(&first->woken) != 0)
+        ; /* a signal handler ran */
+    return !first->done;
+}
+
+/* The write is in a group that somebody else leads, unless it is the first and its turn comes. */
+static enum tkv_status wait_for_group(struct tkv_wal *wal, struct tkv_wal_write *write,
+                                      const struct seat *seat, struct tkv_error *err)
 {
     enum tkv_status status;
-    bool follows;
 
-    tkv_mutex_lock(&wal->lock);
-    status = join(wal, write, err);
-    follows = status == TKV_OK && wal->leader_active;
-    if (status == TKV_OK && !follows) {
-        wal->leader_active = true;
-        status = lead(wal, err);
-    }
-    tkv_mutex_unlock(&wal->lock);
-    if (!follows)
-        return status;
-
-    sleep_until_woken(write);
-    if (write->done)
+    if (!seat->is_first)
+        tkv_gate_wait(&seat->group->gate, seat->turn);
+    if (!seat->is_first || !is_to_lead(write))
         return follow(write, err);
     tkv_mutex_lock(&wal->lock);
     status = lead(wal, err);
     tkv_mutex_unlock(&wal->lock);
     return status;
+}
+
+static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write *write,
+                                      struct tkv_error *err)
+{
+    struct seat seat;
+    enum tkv_status status;
+    bool leads;
+
+    tkv_mutex_lock(&wal->lock);
+    status = join(wal, write, &seat, err);
+    leads = status == TKV_OK && seat.is_first && !wal->leader_active;
+    if (leads) {
+        wal->leader_active = true;
+        status = lead(wal, err);
+    }
+    tkv_mutex_unlock(&wal->lock);
+    if (status != TKV_OK || leads)
+        return status;
+    return wait_for_group(wal, write, &seat, err);
 }
 
 /* ---- Relaxed modes: store and apply under the lock ------------------------------- */

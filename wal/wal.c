@@ -143,6 +143,7 @@ static void init_buffers(struct tkv_wal *wal)
         struct tkv_wal_group_buffer *b = &wal->buffers[i];
 
         memset(b, 0, sizeof *b);
+        tkv_gate_init(&b->gate);
         b->last = &b->first;
     }
 }
@@ -223,6 +224,8 @@ void tkv_wal_close(struct tkv_wal *wal)
     if (wal->os == NULL)
         return;
     tkv_wal_abandon(wal);
+    for (unsigned i = 0; i < 2; i++)
+        tkv_gate_destroy(&wal->buffers[i].gate);
     (void)pthread_cond_destroy(&wal->can_join);
     tkv_mutex_destroy(&wal->sync_lock);
     tkv_mutex_destroy(&wal->lock);

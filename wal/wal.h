@@ -5,11 +5,13 @@
  *
  * The life of a commit, mode ALWAYS (group commit, double buffer, natural batching):
  *   - A writer seals its records into the group that is filling: that gives them their
- *     sequence numbers. If nobody is writing it becomes the leader, else it sleeps.
- *   - The leader takes the group, asks the owner to prepare (memory for what follows), writes
- *     it with one call that returns when the bytes are durable, has the owner apply it and
- *     wakes its writers. The other buffer fills meanwhile, and the leader goes on with it:
- *     waking somebody else for that leaves the device idle. After a few groups it hands over.
+ *     sequence numbers. The first writer of a group leads it, when the group before is done;
+ *     the others sleep.
+ *   - The leader lets those come who were served a moment ago (a device write costs the same
+ *     for one and for all of them), takes the group, asks the owner to prepare (memory for
+ *     what follows), writes it with one call that returns when the bytes are durable, has the
+ *     owner apply it and wakes its writers, all with one system call. The other buffer fills
+ *     meanwhile.
  * The relaxed modes store each write into the mapped log at once and apply it under the same
  * lock; a killed process loses nothing of it, and tkv_wal_sync() makes it durable.
  *
@@ -25,6 +27,7 @@
 #ifndef TKV_WAL_H
 #define TKV_WAL_H
 
+#include "gate.h"
 #include "group.h"
 #include "lock.h"
 #include "os.h"
@@ -52,8 +55,8 @@ struct tkv_wal_write {
     struct tkv_wal_write *next;
     size_t payload_offset; /* of these records in the group's payload */
     enum tkv_status status;
-    bool done;   /* else, when woken: lead the group */
-    sem_t woken; /* of its own, so that no two writers wake for one lock */
+    bool done;   /* of the first of a group: when woken, it has been led; else lead it */
+    sem_t woken; /* likewise */
 };
 
 /* A group that is durable as the mode demands and now takes effect. */
@@ -83,7 +86,9 @@ struct tkv_wal_group_buffer {
     size_t capacity;
     size_t payload_size;
     uint32_t count;
+    unsigned writers;
     uint64_t seq_first;
+    struct tkv_gate gate; /* opened when the group is done */
     struct tkv_wal_write *first, **last;
 };
 
@@ -111,6 +116,7 @@ struct tkv_wal {
     uint64_t durable; /* log position: everything before it is on disk */
     uint32_t chain;
     bool leader_active;
+    unsigned expected;        /* writers who are likely to be in the next group */
     unsigned waiting_to_join; /* writers that found the filling group full ... */
     pthread_cond_t can_join;  /* ... and wait for the next */
     bool align_next; /* bytes before the head are durable: leave their block alone */

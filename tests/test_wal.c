@@ -782,13 +782,28 @@ TEST(a_log_that_cannot_grow_stays_as_it_is)
     CHECK_EQ(state_of(&o).end, before);
     CHECK_EQ(simdisk_file_size(o.disk, "wal.log"), before);
     CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
-    o.disk->fail_kinds = SIMDISK_SYNC;
-    o.disk->fail_count = 0;
-    o.disk->fail_at = 1;
-    CHECK(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err) != TKV_OK);
-    CHECK_EQ(state_of(&o).end, before);
-    CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
     end(&o);
+}
+
+TEST(a_growth_whose_fate_is_unknown_poisons_the_log)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+
+    for (int direct = 0; direct < 2; direct++) {
+        struct owner o;
+
+        make_disk(&o);
+        o.disk->no_direct_sync = !direct;
+        CHECK_OK(open_log(&o, true, START + 2 * BLOCKS * BLOCK));
+        o.disk->fail_kinds = direct ? SIMDISK_WRITE : SIMDISK_SYNC;
+        o.disk->fail_count = 0;
+        o.disk->fail_errno = EIO;
+        o.disk->fail_at = 1;
+        CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), TKV_IO);
+        CHECK_EQ(state_of(&o).end, before);
+        CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
+        end(&o);
+    }
 }
 
 TEST(an_abandoned_log_closes_what_it_has_open)

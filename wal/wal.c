@@ -21,7 +21,7 @@
 #include <stdlib.h>
 
 #define GROUP_SIZE_MAX  (1024u * 1024)
-#define ZERO_CHUNK_SIZE (256u * 1024)
+#define ZERO_CHUNK_SIZE (1024u * 1024)
 
 /* ---- Poison ---------------------------------------------------------------------- */
 
@@ -47,44 +47,49 @@ enum tkv_status tkv_wal_fail_poisoned(const struct tkv_wal *wal, struct tkv_erro
 
 /* ---- Creating and growing the file ----------------------------------------------- */
 
+static size_t chunk_size(uint64_t from, uint64_t to)
+{
+    return to - from < ZERO_CHUNK_SIZE ? (size_t)(to - from) : ZERO_CHUNK_SIZE;
+}
+
 /* Blocks that were written once can be overwritten without any change of metadata, which a
  * merely allocated extent cannot; hence real zeros. */
-static enum tkv_status write_zeros(struct tkv_os *os, int fd, uint64_t from, uint64_t to,
-                                   struct tkv_error *err)
+static int write_zeros(struct tkv_os *os, int fd, uint64_t from, uint64_t to)
 {
-    enum tkv_status status = TKV_OK;
-    uint8_t *zeros = calloc(1, ZERO_CHUNK_SIZE);
+    int result = 0;
+    uint8_t *zeros = aligned_alloc(TKV_BLOCK_SIZE, ZERO_CHUNK_SIZE);
 
     if (zeros == NULL)
-        return tkv_fail_memory(err, ZERO_CHUNK_SIZE, "zeros for wal.log");
-    while (from < to && status == TKV_OK) {
-        const size_t size =
-            to - from < ZERO_CHUNK_SIZE ? (size_t)(to - from) : ZERO_CHUNK_SIZE;
-        const int result = tkv_os_write_all(os, fd, zeros, size, from);
-
-        if (result < 0)
-            status = tkv_fail_os(err, result, TKV_WAL_NAME, "extend %s to %llu bytes",
-                                 TKV_WAL_NAME, (unsigned long long)to);
-        from += size;
-    }
+        return -ENOMEM;
+    memset(zeros, 0, ZERO_CHUNK_SIZE);
+    for (uint64_t at = from; at < to && result == 0; at += ZERO_CHUNK_SIZE)
+        result = tkv_os_write_all(os, fd, zeros, chunk_size(at, to), at);
     free(zeros);
-    return status;
+    return result;
+}
+
+static enum tkv_status fail_extend(struct tkv_error *err, int result, uint64_t end)
+{
+    return tkv_fail_os(err, result, TKV_WAL_NAME, "extend %s to %llu bytes", TKV_WAL_NAME,
+                       (unsigned long long)end);
 }
 
 enum tkv_status tkv_wal_create(struct tkv_os *os, int dir,
                                const struct tkv_wal_header *header, struct tkv_error *err)
 {
     uint8_t block[TKV_BLOCK_SIZE];
-    enum tkv_status status;
+    enum tkv_status status = TKV_OK;
     int fd, result;
 
     fd = os->open(os, dir, TKV_WAL_NAME, TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_TRUNCATE);
     if (fd < 0)
         return tkv_fail_os(err, fd, TKV_WAL_NAME, "create %s", TKV_WAL_NAME);
 
-    status = write_zeros(os, fd, 0, header->ring_end, err);
-    if (status != TKV_OK)
+    result = write_zeros(os, fd, 0, header->ring_end);
+    if (result < 0) {
+        status = fail_extend(err, result, header->ring_end);
         goto out;
+    }
     tkv_wal_header_encode(header, block);
     for (uint64_t offset = 0; offset < TKV_WAL_RING_START; offset += TKV_BLOCK_SIZE) {
         result = tkv_os_write_all(os, fd, block, sizeof block, offset);
@@ -108,26 +113,60 @@ static void count_sync(struct tkv_wal *wal)
     tkv_mutex_unlock(&wal->lock);
 }
 
+/* Nothing was written, or nothing that counts: the disk had no room, or a limit stood in the
+ * way. Any other failure may be the loss of what was believed to be durable. */
+static bool is_refusal(int result)
+{
+    return result == -ENOSPC || result == -EDQUOT || result == -EFBIG || result == -ENOMEM;
+}
+
+/* Writes that are durable by themselves leave what else is dirty in the cache alone: a sync
+ * would write all that the mapping holds, and take its pages from the writers. */
+static int extend_durably(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
+{
+    const bool is_direct = wal->direct_fd >= 0;
+    int result =
+        write_zeros(wal->os, is_direct ? wal->direct_fd : wal->fd, wal->ring.end, end);
+
+    *ret_lost = is_direct && !is_refusal(result);
+    if (result == 0 && !is_direct) {
+        result = wal->os->sync(wal->os, wal->fd);
+        *ret_lost = true;
+    }
+    count_sync(wal);
+    return result;
+}
+
+/* A store into a page that is not in the cache would wait for the device. */
+static void warm_cache(struct tkv_wal *wal, uint64_t from, uint64_t to)
+{
+    uint8_t *scratch = wal->map != NULL ? malloc(ZERO_CHUNK_SIZE) : NULL;
+
+    for (uint64_t at = from; at < to && scratch != NULL; at += ZERO_CHUNK_SIZE)
+        (void)wal->os->read(wal->os, wal->fd, scratch, chunk_size(at, to), at);
+    free(scratch);
+}
+
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
 {
-    enum tkv_status status;
+    bool is_lost;
     int result;
 
     end = tkv_round_up(end, TKV_BLOCK_SIZE);
     assert(end > wal->ring.end);
     assert(end <= wal->size_max);
-    status = write_zeros(wal->os, wal->fd, wal->ring.end, end, err);
-    if (status != TKV_OK) {
+    result = extend_durably(wal, end, &is_lost);
+    if (result < 0 && is_lost) {
+        tkv_wal_poison(wal, TKV_IO);
+        return tkv_fail_lost(err, result, TKV_WAL_NAME, "extend %s to %llu bytes",
+                             TKV_WAL_NAME, (unsigned long long)end);
+    }
+    if (result < 0) {
         /* Half a growth is harmless: the ring ends where it did. Give the space back. */
         (void)wal->os->truncate(wal->os, wal->fd, wal->ring.end);
-        return status;
+        return fail_extend(err, result, end);
     }
-    result = wal->os->sync(wal->os, wal->fd);
-    count_sync(wal);
-    if (result < 0) {
-        tkv_wal_poison(wal, TKV_IO);
-        return tkv_fail_lost(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME);
-    }
+    warm_cache(wal, wal->ring.end, end);
     tkv_mutex_lock(&wal->lock);
     wal->ring.end = end;
     tkv_mutex_unlock(&wal->lock);

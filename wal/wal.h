@@ -178,7 +178,7 @@ bool tkv_wal_has_room(struct tkv_wal *wal, uint64_t extent);
 void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place);
 
 /* Extend the file with zeroed, synced blocks to `end`, at most size_max. Failing leaves the
- * log as it was (TKV_NO_SPACE), or poisoned when a sync failed. One call at a time. */
+ * log as it was (TKV_NO_SPACE), or poisoned when what was durable may be lost. One call at a time. */
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err);
 
 /* Refuse every later commit with `status`. The first call counts. */

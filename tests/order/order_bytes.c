@@ -90,6 +90,14 @@ static void check_write(struct order_state *s, const struct order_handle *handle
         order_log_check(s, file, data, size, offset);
 }
 
+/* By a write that returns when it is on disk, size included. */
+static void note_durable(struct order_file *file, uint64_t from, uint64_t to)
+{
+    order_mark_clean(file, from, to);
+    if (from <= file->synced_size && to > file->synced_size)
+        file->synced_size = to;
+}
+
 /* Bytes below `offset` + `done` are where they belong. */
 static void note_content(struct order_state *s, const struct order_handle *handle,
                          const uint8_t *data, uint64_t done, uint64_t offset)
@@ -107,7 +115,7 @@ static void note_content(struct order_state *s, const struct order_handle *handl
     if (offset + done > file->size)
         file->size = offset + done;
     if (handle->flags & TKV_OS_DIRECT_SYNC)
-        order_mark_clean(file, offset, offset + done);
+        note_durable(file, offset, offset + done);
     else
         order_mark_dirty(s, file, offset, offset + done);
 }

@@ -31,8 +31,7 @@ static void set_location(struct entry *entry, const struct tkv_location *locatio
     const bool expires = location->expires_at_ms != 0;
 
     entry->place = without_expires(location->place) | (expires ? TKV_PLACE_EXPIRES : 0);
-    entry->size = location->size;
-    entry->seq_low = location->seq_low;
+    fill_entry(entry, location->size, location->seq_low);
 }
 
 /* ---- The arena, shared by all shards --------------------------------------------- */
@@ -79,7 +78,8 @@ static void grow_if_crowded(struct tkv_index *index, struct shard *shard)
 
     if (table->num_items > table->num_buckets / 2)
         shard->floor_log2 = FIRST_LOG2;
-    if (table->num_items > 2 * table->num_buckets && table->log2_num_buckets < LOG2_MAX)
+    if (tkv_index_is_crowded(index, shard, table->num_items, table->log2_num_buckets) &&
+        table->log2_num_buckets < LOG2_MAX)
         tkv_index_resize(index, shard, table->log2_num_buckets + 1);
 }
 
@@ -177,8 +177,8 @@ static void insert_locked(struct tkv_index *index, struct shard *shard,
 
     if (key.size > 0)
         memcpy(key_copy, key.data, key.size);
-    set_location(entry, location);
     add_to_table(shard, entry, key_copy, key.size, hash);
+    set_location(entry, location);
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);

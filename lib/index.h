@@ -4,10 +4,11 @@
  * uthash.
  *
  *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
- *   lock), bucket = low 32 bits. A key costs 72 bytes (8-byte place, the 56-byte uthash
- *   handle, size and seq_low), its own bytes in the same object, 16 more if it expires, and
- *   8 to 16 of the buckets: 97 to 104 in all for 16-byte keys. Tables double above a load of
- *   2, halve below 1/8, and never by uthash's own rule.
+ *   lock), bucket = low 32 bits. A key costs 64 bytes (8-byte place and the 56-byte
+ *   uthash handle, which has room for the record's size), its own bytes in the same object,
+ *   16 more if it expires, and 16 to 17 of the buckets: 97 in all for 16-byte keys. Tables
+ *   double above a load between 1 and 2, a different one in each shard, halve below 1/8, and
+ *   never by uthash's own rule.
  *
  * Memory first, log second: tkv_index_reserve() before a write is logged, then exactly one
  * tkv_index_put() or tkv_index_unreserve(), of which neither can fail.

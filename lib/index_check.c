@@ -12,8 +12,7 @@ static bool check_entry(const struct tkv_index *index, const struct shard *shard
     const uint64_t hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
     const struct expiry *expiry;
 
-    if (entry->hh.tbl != &shard->table || entry->hh.hashv != (uint32_t)hash ||
-        &index->shards[hash >> 56] != shard)
+    if (entry->hh.hashv != (uint32_t)hash || &index->shards[hash >> 56] != shard)
         return false;
     if (!entry_expires(entry))
         return true;
@@ -66,7 +65,8 @@ static bool check_list(const struct tkv_index *index, struct shard *shard)
         expiring += entry_expires(entry);
     }
     return count == shard->table.num_items && expiring == shard->due_count &&
-           shard->table.tail == &before->hh && shard->sentinel.hh.prev == NULL;
+           shard->table.tail == &before->hh && shard->sentinel.hh.prev == NULL &&
+           shard->sentinel.hh.tbl == &shard->table;
 }
 
 static bool check_due(const struct shard *shard)

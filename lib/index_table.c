@@ -131,13 +131,13 @@ void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys)
     /* Shards do not fill evenly: 3 % of room, so that most never grow. */
     const uint64_t expected =
         expected_keys / SHARD_COUNT + expected_keys / SHARD_COUNT / 32;
-    unsigned log2 = FIRST_LOG2;
 
-    while (log2 < LOG2_MAX && expected > UINT64_C(2) << log2)
-        log2++;
-    for (unsigned i = 0; i < SHARD_COUNT && log2 > FIRST_LOG2; i++) {
+    for (unsigned i = 0; i < SHARD_COUNT; i++) {
         struct shard *shard = &index->shards[i];
+        unsigned log2 = FIRST_LOG2;
 
+        while (log2 < LOG2_MAX && tkv_index_is_crowded(index, shard, expected, log2))
+            log2++;
         tkv_mutex_lock(&shard->lock);
         if (shard->table.log2_num_buckets < log2)
             tkv_index_resize(index, shard, log2);

@@ -3,13 +3,13 @@
  * index_table.h - 256 tables of uthash, one for each value of the top byte of the hash. It is
  * private to lib/index*.c, hence the short names.
  *
- *     shard -> bucket (16 bytes) -> entry (72 bytes and the key)
+ *     shard -> bucket (16 bytes) -> entry (64 bytes and the key)
  *
- *     0       8              64     68        72 or 88
- *     +-------+--------------+------+---------+- - - - - - - - - - - - - - - -+-----+
- *     | place | uthash's hh  | size | seq_low | expires_at_ms:u64 slot:u32 -  | key |
- *     +-------+--------------+------+---------+- - - - - - - - - - - - - - - -+-----+
- *                                              (only if place has EXPIRES)
+ *     0       8                             64                              64 or 80
+ *     +-------+-----------------------------+- - - - - - - - - - - - - - - -+-----+
+ *     | place | uthash's hh (see below)     | expires_at_ms:u64 slot:u32 -  | key |
+ *     +-------+-----------------------------+- - - - - - - - - - - - - - - -+-----+
+ *                                           (only if place has EXPIRES)
  *
  * A lookup of a random key is a chain of cache misses, and nothing else counts. So the key
  * lies right behind the node, where it can be prefetched before the node has arrived, and a
@@ -21,7 +21,11 @@
  *     no bucket and in no count. So a shard's table exists from the start, is part of the
  *     shard, and no deletion frees it.
  *   - noexpand is set from the start. Tables are resized here, by explicit rules: double
- *     above a load of 2, halve below 1/8. Failing to resize only costs speed.
+ *     above a load between 1 and 2, halve below 1/8. Each shard has a limit of its own, so
+ *     that they do not all double at once, and memory a key stays the same while an index
+ *     grows. Failing to resize only costs speed.
+ *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and only of
+ *     that: in an entry it holds what else there is to know of the record (see fill_entry()).
  *
  * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
  * two shards' locks.
@@ -85,8 +89,9 @@ static inline bool keys_differ(const void *left, const void *right, size_t size)
 struct entry {
     uint64_t place;
     UT_hash_handle hh;
-    uint32_t size;
-    uint32_t seq_low;
+#if UINTPTR_MAX < UINT64_MAX
+    uint64_t record;
+#endif
 };
 
 struct expiry {
@@ -95,8 +100,9 @@ struct expiry {
     uint32_t unused;
 };
 
-static_assert(offsetof(struct entry, size) == LINE, "a node is as long as a cache line");
-static_assert(sizeof(struct entry) + 16 == 88, "with a 16-byte key, without buckets");
+#if UINTPTR_MAX >= UINT64_MAX
+static_assert(sizeof(struct entry) == LINE, "a node is as long as a cache line");
+#endif
 
 /* Of a binary heap with the earliest expiry at slot 0; children of i are 2i+1 and 2i+2. */
 struct due {
@@ -148,12 +154,33 @@ static inline uint64_t without_expires(uint64_t place)
     return place & ~(uint64_t)TKV_PLACE_EXPIRES;
 }
 
+/* Of the record: its size above the low half of its sequence number. */
+static inline void fill_entry(struct entry *entry, uint32_t size, uint32_t seq_low)
+{
+    const uint64_t record = (uint64_t)size << 32 | seq_low;
+
+#if UINTPTR_MAX >= UINT64_MAX
+    entry->hh.tbl = (UT_hash_table *)(uintptr_t)record;
+#else
+    entry->record = record;
+#endif
+}
+
+static inline uint64_t record_of(const struct entry *entry)
+{
+#if UINTPTR_MAX >= UINT64_MAX
+    return (uintptr_t)entry->hh.tbl;
+#else
+    return entry->record;
+#endif
+}
+
 static inline struct tkv_location location_of(const struct entry *entry)
 {
     return (struct tkv_location){
         .place = without_expires(entry->place),
-        .size = entry->size,
-        .seq_low = entry->seq_low,
+        .size = (uint32_t)(record_of(entry) >> 32),
+        .seq_low = (uint32_t)record_of(entry),
         .expires_at_ms = entry_expires(entry) ? expiry_of(entry)->expires_at_ms : 0,
     };
 }
@@ -183,6 +210,16 @@ void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
                             struct entry *entry) TKV_REQUIRES(shard->lock);
 
 /* ---- index_table.c --------------------------------------------------------------- */
+
+/* Would so many keys in 2^log2 buckets be more than the shard's limit? */
+static inline bool tkv_index_is_crowded(const struct tkv_index *index,
+                                        const struct shard *shard, uint64_t count,
+                                        unsigned log2)
+{
+    const uint64_t number = (uint64_t)(shard - index->shards);
+
+    return count * SHARD_COUNT > (SHARD_COUNT + number) << log2;
+}
 
 /* Make it a table of 2^log2 buckets. Does nothing when there is no memory. */
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)

@@ -75,7 +75,8 @@ TEST(an_entry_that_belongs_elsewhere_is_seen)
     struct entry *entry = entry_of(shard, false);
     char *key = (char *)entry->hh.key;
 
-    CHECK_SEEN(index, entry->hh.tbl, &index->shards[(shard - index->shards) ^ 1].table);
+    CHECK_SEEN(index, shard->sentinel.hh.tbl,
+               &index->shards[(shard - index->shards) ^ 1].table);
     CHECK_SEEN(index, entry->hh.hashv, entry->hh.hashv ^ 1u << 31);
     CHECK_SEEN(index, key[0], 'K'); /* another hash, most likely of another shard */
     CHECK_SEEN(index, entry->hh.prev, entry);

@@ -3,8 +3,8 @@
  * checkpoint.c - bring the data files up to date with the log, so that the log's space can be
  * used again. The happy path:
  *
- *   1. take the place up to which everything is applied, and pad the active file to a block
- *      boundary: a short look under `apply`;
+ *   1. take the place up to which everything is applied, pad the active file to a block
+ *      boundary, and note which records it has by then: a short look under `apply`;
  *   2. write and sync every data file that has grown since the last checkpoint;
  *   3. sync the directory if files were created;
  *   4. if the manifest does not list one of them, replace the manifest;
@@ -94,7 +94,7 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 
 struct target {
     struct tkv_datafile *file;
-    uint64_t size;
+    uint64_t size, record_sum;
     bool sealed;
 };
 
@@ -128,7 +128,8 @@ static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
             continue;
         before = atomic_load(&file->size);
         plan->targets[plan->count++] =
-            (struct target){file, tkv_datafile_pad(file), atomic_load(&file->sealed)};
+            (struct target){file, tkv_datafile_pad(file), tkv_usage_get(&file->record_sum),
+                            atomic_load(&file->sealed)};
         tkv_usage_add(&store->disk_bytes, atomic_load(&file->size) - before);
     }
     plan->place = store->applied_end;
@@ -214,6 +215,7 @@ static enum tkv_status list_files(struct tkv_store *store, struct tkv_manifest *
         manifest->files[manifest->file_count++] = (struct tkv_manifest_file){
             .number = file->number,
             .durable_size = file->durable,
+            .record_sum = file->durable_sum,
             .seq_base = file->seq_base,
             .file_class = file->file_class,
             .sealed = file->durable_sealed,
@@ -298,8 +300,8 @@ static bool fill_header(struct tkv_store *store, struct tkv_wal_header *header)
             complete = false;
             continue;
         }
-        header->files[header->file_count++] =
-            (struct tkv_wal_header_file){file->number, file->durable, file->durable_sealed};
+        header->files[header->file_count++] = (struct tkv_wal_header_file){
+            file->number, file->durable, file->durable_sealed, file->durable_sum};
     }
     return complete;
 }
@@ -377,13 +379,14 @@ static void exchange(struct plan *plan)
 {
     for (size_t i = 0; i < plan->count; i++) {
         struct target *target = &plan->targets[i];
-        const uint64_t size = target->file->durable;
-        const bool sealed = target->file->durable_sealed;
+        const struct target before = {target->file, target->file->durable,
+                                      target->file->durable_sum,
+                                      target->file->durable_sealed};
 
         target->file->durable = target->size;
+        target->file->durable_sum = target->record_sum;
         target->file->durable_sealed = target->sealed;
-        target->size = size;
-        target->sealed = sealed;
+        *target = before;
     }
 }
 

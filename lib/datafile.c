@@ -169,6 +169,7 @@ static void adopt_entry(struct tkv_datafile *file, const struct tkv_manifest_fil
     atomic_store(&file->size, entry->durable_size);
     atomic_store(&file->written, entry->durable_size);
     atomic_store(&file->sealed, true);
+    file->durable_sum = entry->record_sum;
     file->durable_sealed = entry->sealed;
     file->listed = true;
     file->listed_sealed = entry->sealed;

@@ -64,7 +64,8 @@ struct tkv_datafile {
     int fd; /* -1: not created yet, or closed because mapped */
     bool exists;
     _Atomic uint64_t written;
-    uint64_t durable;     /* as of the last checkpoint ... */
+    uint64_t durable;     /* as of the last checkpoint, ... */
+    uint64_t durable_sum; /* ... record_sum at that size (0: not known), ... */
     bool durable_sealed;  /* ... and whether it was sealed then */
     bool is_being_listed; /* in a manifest that is being written */
     bool listed;          /* the manifest has it ... */

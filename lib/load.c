@@ -148,6 +148,12 @@ static struct tkv_hint_identity identity_of(const struct tkv_store *store,
     return identity;
 }
 
+/* The records with this sum are those that were durable. */
+static bool is_complete(const struct tkv_datafile *file, uint64_t record_sum)
+{
+    return file->durable_sum == 0 || file->durable_sum == record_sum;
+}
+
 /* Nothing has been indexed when this fails with TKV_CORRUPT or TKV_NOT_FOUND. */
 static enum tkv_status open_hint(struct tkv_store *store, struct tkv_datafile *file,
                                  struct tkv_hint **ret_hint)
@@ -155,12 +161,17 @@ static enum tkv_status open_hint(struct tkv_store *store, struct tkv_datafile *f
     const struct tkv_hint_identity identity = identity_of(store, file);
     struct tkv_hint_entry entry;
     struct tkv_hint *hint;
+    uint64_t record_sum = 0;
     enum tkv_status status = tkv_hint_open(store->os, store->dir, &identity, &hint, NULL);
 
     if (status != TKV_OK)
         return status;
-    while (status == TKV_OK && tkv_hint_next(hint, &entry))
+    while (status == TKV_OK && tkv_hint_next(hint, &entry)) {
         status = check_entry(store, file, &entry, NULL);
+        record_sum += tkv_datafile_record_share(entry.offset, entry.seq);
+    }
+    if (status == TKV_OK && !is_complete(file, record_sum))
+        status = TKV_CORRUPT;
     if (status != TKV_OK) {
         tkv_hint_free(hint);
         return status;
@@ -215,8 +226,10 @@ static bool entry_of(const struct tkv_walk *walk, struct tkv_hint_entry *ret_ent
 typedef enum tkv_status entry_fn(void *context, struct tkv_datafile *file,
                                  const struct tkv_hint_entry *entry, struct tkv_error *err);
 
+/* *ret_padding: where the first padding is, 0 for none; not wanted when NULL. */
 static enum tkv_status for_each_entry(struct tkv_datafile *file, uint64_t from,
-                                      entry_fn *use, void *context, struct tkv_error *err)
+                                      entry_fn *use, void *context, uint64_t *ret_padding,
+                                      struct tkv_error *err)
 {
     struct tkv_hint_entry entry;
     struct tkv_walk walk;
@@ -236,6 +249,8 @@ static enum tkv_status for_each_entry(struct tkv_datafile *file, uint64_t from,
         if (err != NULL)
             *err = walk.error;
     }
+    if (ret_padding != NULL)
+        *ret_padding = walk.padding;
     tkv_walk_end(&walk);
     return status;
 }
@@ -272,15 +287,29 @@ static void write_hint(struct tkv_store *store, struct tkv_datafile *file,
         file->hinted_size = identity.data_size;
 }
 
+/* Records that turned into zeros up to their padding can be anywhere from the first one on. */
+static enum tkv_status check_sum(struct tkv_datafile *file, uint64_t padding,
+                                 struct tkv_error *err)
+{
+    if (is_complete(file, tkv_usage_get(&file->record_sum)))
+        return TKV_OK;
+    return tkv_fail_corrupt(err, file->name, padding != 0 ? padding : TKV_DATA_HEADER_SIZE,
+                            0, "records are missing");
+}
+
 static enum tkv_status scan_file(struct tkv_store *store, struct tkv_datafile *file,
                                  struct tkv_error *err)
 {
     struct scan scan = {store, NULL};
+    uint64_t padding;
     enum tkv_status status;
 
     if (!store->options.read_only && tkv_hint_writer_new(&scan.hint, NULL) != TKV_OK)
         scan.hint = NULL;
-    status = for_each_entry(file, TKV_DATA_HEADER_SIZE, load_and_hint, &scan, err);
+    status =
+        for_each_entry(file, TKV_DATA_HEADER_SIZE, load_and_hint, &scan, &padding, err);
+    if (status == TKV_OK)
+        status = check_sum(file, padding, err);
     if (status == TKV_OK && scan.hint != NULL && file->durable_sealed)
         write_hint(store, file, scan.hint);
     tkv_hint_writer_free(scan.hint);
@@ -298,10 +327,12 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
         tkv_hint_free(hint);
         file->hinted_size = atomic_load(&file->size);
         report->hints_used++;
-        return status;
+    } else {
+        report->hints_rebuilt++;
+        status = scan_file(store, file, err);
     }
-    report->hints_rebuilt++;
-    return scan_file(store, file, err);
+    file->durable_sum = tkv_usage_get(&file->record_sum); /* known from here on */
+    return status;
 }
 
 /* ---- Writing a hint later -------------------------------------------------------- */
@@ -356,7 +387,7 @@ void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file)
     if (status != TKV_OK)
         file->hinted_size = 0; /* the next one is made without it */
     if (status == TKV_OK)
-        status = for_each_entry(file, from, add_to_hint, &listing, NULL);
+        status = for_each_entry(file, from, add_to_hint, &listing, NULL, NULL);
     /* A hint of other records than those that were written would make damage the truth. */
     if (status == TKV_OK && listing.record_sum == tkv_usage_get(&file->record_sum))
         write_hint(store, file, listing.hint);

@@ -38,6 +38,8 @@ enum {
     ENTRY_AT_CLASS = 24,
     ENTRY_AT_FLAGS = 25,
     ENTRY_AT_RESERVED = 26,
+    ENTRY_AT_RECORD_SUM = 32,
+    ENTRY_AT_RESERVED_TOO = 40,
     ENTRY_SIZE = 48,
 
     CRC_SIZE = 4
@@ -128,6 +130,7 @@ static void put_file(const struct tkv_manifest_file *f, uint8_t *p)
     tkv_put_le64(p + ENTRY_AT_SEQ_BASE, f->seq_base);
     p[ENTRY_AT_CLASS] = (uint8_t)f->file_class;
     p[ENTRY_AT_FLAGS] = f->sealed ? FLAG_SEALED : 0;
+    tkv_put_le64(p + ENTRY_AT_RECORD_SUM, f->record_sum);
 }
 
 enum tkv_status tkv_manifest_encode(const struct tkv_manifest *manifest,
@@ -258,11 +261,13 @@ static enum tkv_status get_files(const uint8_t *bytes, struct tkv_manifest *m,
         f->seq_base = tkv_get_le64(p + ENTRY_AT_SEQ_BASE);
         f->file_class = (enum tkv_file_class)p[ENTRY_AT_CLASS];
         f->sealed = (p[ENTRY_AT_FLAGS] & FLAG_SEALED) != 0;
+        f->record_sum = tkv_get_le64(p + ENTRY_AT_RECORD_SUM);
         wrong = wrong_with_file(f, number_before, m->next_number);
         if (wrong == NULL && (p[ENTRY_AT_FLAGS] & ~FLAG_SEALED) != 0)
             wrong = "a file has an unknown flag";
         if (wrong == NULL &&
-            !tkv_is_zero(p + ENTRY_AT_RESERVED, ENTRY_SIZE - ENTRY_AT_RESERVED))
+            !(tkv_is_zero(p + ENTRY_AT_RESERVED, ENTRY_AT_RECORD_SUM - ENTRY_AT_RESERVED) &&
+              tkv_is_zero(p + ENTRY_AT_RESERVED_TOO, ENTRY_SIZE - ENTRY_AT_RESERVED_TOO)))
             wrong = "reserved bytes are not zero";
         if (wrong != NULL)
             return refuse((uint64_t)(p - bytes), wrong, err);

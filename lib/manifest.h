@@ -21,10 +21,11 @@
  *     | generation | salt | position | file_offset | seq_next | chain | files |   checkpoint,
  *     +------------+------+----------+-------------+----------+-------+-------+   count of files
  *
- *     112 + 48 i   8              16         24      25      26         48
- *     +------------+--------------+----------+-------+-------+----------+
- *     | number     | durable_size | seq_base | class | flags | zeros    |   file i of n
- *     +------------+--------------+----------+-------+-------+----------+
+ *     112 + 48 i   8              16         24      25      26      32           40      48
+ *     +------------+--------------+----------+-------+-------+-------+------------+-------+
+ *     | number     | durable_size | seq_base | class | flags | zeros | record_sum | zeros |
+ *     +------------+--------------+----------+-------+-------+-------+------------+-------+
+ *                                                                             file i of n
  *
  *     112 + 48 n
  *     +-------+
@@ -75,7 +76,9 @@ struct tkv_manifest_file {
     uint64_t durable_size; /* bytes beyond it do not exist */
     uint64_t seq_base;     /* every record's seq is in [seq_base, seq_base + 2^32) */
     enum tkv_file_class file_class;
-    bool sealed; /* nothing will be appended; durable_size is final */
+    bool sealed;         /* nothing will be appended; durable_size is final */
+    uint64_t record_sum; /* which records lie where below durable_size, as
+                            tkv_datafile_record_share() adds up; 0: not known */
 };
 
 struct tkv_manifest {

@@ -85,6 +85,7 @@ static enum tkv_status merge_header(struct recovery *r, struct tkv_error *err)
                 err, TKV_WAL_NAME, 0, 0, "its header has data file %llu, %s does not",
                 (unsigned long long)h->files[i].number, TKV_MANIFEST_NAME);
         file->durable_size = h->files[i].durable_size;
+        file->record_sum = h->files[i].record_sum;
         file->sealed = h->files[i].sealed;
     }
     return TKV_OK;

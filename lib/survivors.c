@@ -161,6 +161,7 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
         return status;
     }
     output->durable = target;
+    output->durable_sum = tkv_usage_get(&output->record_sum);
     output->durable_sealed = atomic_load(&output->sealed);
     return TKV_OK;
 }

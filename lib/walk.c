@@ -89,7 +89,8 @@ static bool decode(struct tkv_walk *walk, uint64_t left)
 
 /* Zeros up to the next block boundary separate what two checkpoints have made durable; a block
  * that begins with them was lost, and so was what they leave short of a boundary at the file's
- * end. Only asked where no record is: a record may begin with zeros when its checksum does. */
+ * end. Only asked where no record is: a record may begin with zeros when its checksum does.
+ * Records that were lost up to their padding look like it: only record_sum tells. */
 static bool skip_padding(struct tkv_walk *walk)
 {
     const uint64_t boundary = tkv_round_up(walk->next, TKV_BLOCK_SIZE);
@@ -100,6 +101,8 @@ static bool skip_padding(struct tkv_walk *walk)
         return false;
     if (!tkv_is_zero(at_next(walk), (size_t)(boundary - walk->next)))
         return false;
+    if (walk->padding == 0)
+        walk->padding = walk->next;
     walk->next = boundary;
     return true;
 }

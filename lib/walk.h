@@ -21,8 +21,9 @@
 
 struct tkv_walk {
     struct tkv_record record;
-    uint64_t offset; /* of the record, or of the damage */
-    size_t size;     /* of the record */
+    uint64_t offset;  /* of the record, or of the damage */
+    size_t size;      /* of the record */
+    uint64_t padding; /* where the first zeros were skipped; 0: none were yet */
     enum tkv_status status;
     struct tkv_error error; /* meaningful with a status other than TKV_OK */
 

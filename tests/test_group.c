@@ -244,9 +244,9 @@ static struct tkv_wal_header some_header(void)
     h.ring_end = 65536;
     h.clean = true;
     h.file_count = 3;
-    h.files[0] = (struct tkv_wal_header_file){1, 8192, true};
-    h.files[1] = (struct tkv_wal_header_file){2, 4096, false};
-    h.files[2] = (struct tkv_wal_header_file){INT64_MAX, UINT64_C(1) << 39, true};
+    h.files[0] = (struct tkv_wal_header_file){1, 8192, true, UINT64_MAX};
+    h.files[1] = (struct tkv_wal_header_file){2, 4096, false, 0};
+    h.files[2] = (struct tkv_wal_header_file){INT64_MAX, UINT64_C(1) << 39, true, 3};
     return h;
 }
 
@@ -279,7 +279,9 @@ TEST(a_header_block_is_read_as_it_was_written)
         tkv_wal_header_encode(&given, block);
         CHECK_EQ(decode(block, &back), TKV_OK);
         CHECK(memcmp(&given, &back, sizeof given) == 0);
-        CHECK(tkv_is_zero(block + 112 + 3 * 16, TKV_BLOCK_SIZE - 112 - 3 * 16));
+        CHECK(tkv_is_zero(block + 112 + 3 * 16, 2768 - 112 - 3 * 16));
+        CHECK_EQ(tkv_get_le64(block + 2768 + 2 * 8), 3);
+        CHECK(tkv_is_zero(block + 2768 + 3 * 8, TKV_BLOCK_SIZE - 2768 - 3 * 8));
     }
 }
 
@@ -290,7 +292,8 @@ TEST(a_full_header_block_keeps_all_its_files)
 
     h.file_count = TKV_WAL_HEADER_FILES_MAX;
     for (uint32_t i = 0; i < h.file_count; i++)
-        h.files[i] = (struct tkv_wal_header_file){i + 1, 4096 * (i + 1), i % 2 == 0};
+        h.files[i] =
+            (struct tkv_wal_header_file){i + 1, 4096 * (i + 1), i % 2 == 0, ~(uint64_t)i};
     tkv_wal_header_encode(&h, block);
     CHECK_EQ(decode(block, &back), TKV_OK);
     CHECK(memcmp(&h, &back, sizeof h) == 0);

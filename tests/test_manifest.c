@@ -227,13 +227,14 @@ enum {
     AT_SEQ_BASE = 16,
     AT_CLASS = 24,
     AT_FLAGS = 25,
-    AT_ZEROS = 26
+    AT_ZEROS = 26,
+    AT_RECORD_SUM = 32
 };
 
 static struct tkv_manifest_file three_files[] = {
-    {1, 5000000,          1,                       TKV_FILE_FRESH,     true },
-    {4, (1ull << 40) - 1, 1ull << 40,              TKV_FILE_LARGE,     true },
-    {5, 0,                UINT64_MAX - UINT32_MAX, TKV_FILE_COMPACTED, false},
+    {1, 5000000,          1,                       TKV_FILE_FRESH,     true,  UINT64_MAX        },
+    {4, (1ull << 40) - 1, 1ull << 40,              TKV_FILE_LARGE,     true,  0                 },
+    {5, 0,                UINT64_MAX - UINT32_MAX, TKV_FILE_COMPACTED, false, 0x0102030405060708},
 };
 
 static struct tkv_manifest make(size_t file_count)
@@ -291,6 +292,7 @@ static void check_same(const struct tkv_manifest *a, const struct tkv_manifest *
         CHECK_EQ(a->files[i].seq_base, b->files[i].seq_base);
         CHECK_EQ(a->files[i].file_class, b->files[i].file_class);
         CHECK_EQ(a->files[i].sealed, b->files[i].sealed);
+        CHECK_EQ(a->files[i].record_sum, b->files[i].record_sum);
     }
 }
 
@@ -436,8 +438,10 @@ TEST(what_no_encoder_writes_is_refused_even_with_right_checksums)
     check_refused(file + AT_CLASS, 1, 4);
     for (unsigned bit = 1; bit < 8; bit++)
         check_refused(file + AT_FLAGS, 1, 1u << bit);
-    for (size_t at = AT_ZEROS; at < FILE_SIZE; at++)
-        check_refused(file + at, 1, 0x80);
+    for (size_t at = AT_ZEROS; at < FILE_SIZE; at++) {
+        if (at < AT_RECORD_SUM || at >= AT_RECORD_SUM + 8)
+            check_refused(file + at, 1, 0x80);
+    }
 }
 
 TEST(a_manifest_too_large_to_be_read_is_not_written)
@@ -451,7 +455,7 @@ TEST(a_manifest_too_large_to_be_read_is_not_written)
     m.next_number = m.file_count + 1;
     m.files = calloc(m.file_count, sizeof *m.files);
     for (size_t i = 0; i < m.file_count; i++)
-        m.files[i] = (struct tkv_manifest_file){i + 1, 0, 0, TKV_FILE_FRESH, false};
+        m.files[i] = (struct tkv_manifest_file){i + 1, 0, 0, TKV_FILE_FRESH, false, i};
     CHECK_OK(tkv_manifest_encode(&m, &bytes, &size, &err));
     CHECK(size <= 16u * 1024 * 1024);
     free(bytes);
@@ -474,16 +478,16 @@ TEST(the_bytes_of_a_manifest_never_change)
         0x15, 0x7c, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x9f, 0x62, 0x70, 0xd5,
         0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x50, 0x4c, 0x00, 0x00, 0x00,
         0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x01, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x70, 0x40, 0xa3, 0x23, 0x03, 0x22, 0x3b, 0x0d, 0x00, 0x00,
         0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
         0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x8d, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x2f, 0x82,
-        0x69, 0xe9,
+        0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x21, 0xf5, 0x33, 0xc9,
+        0x4c, 0x1e, 0x7b, 0xf0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xc1, 0xfa,
+        0xf4, 0xe5,
     };
     struct tkv_manifest_file files[] = {
-        {1, 5001216, 1,     TKV_FILE_FRESH, true },
-        {3, 1048576, 36101, TKV_FILE_FRESH, false},
+        {1, 5001216, 1,     TKV_FILE_FRESH, true,  0x0d3b220323a34070},
+        {3, 1048576, 36101, TKV_FILE_FRESH, false, 0xf07b1e4cc933f521},
     };
     const struct tkv_manifest m = {
         .uuid = {0x6f,  0x1d, 0xa5, 0x3c, 0x92, 0x07, 0x4e, 0x8b, 0xb1, 0x40, 0x5a, 0xc7,

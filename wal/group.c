@@ -155,14 +155,19 @@ enum {
     HEADER_AT_RING_END = 96,
     HEADER_AT_FLAGS = 104,
     HEADER_AT_FILES = 112,
-    HEADER_FILE_SIZE = 16
+    HEADER_FILE_SIZE = 16,
+    HEADER_AT_SUMS = 2768,
+    HEADER_SUM_SIZE = 8
 };
 
 #define HEADER_FLAG_CLEAN 1u
 #define FILE_IS_SEALED    (UINT64_C(1) << 63)
 
+static_assert(HEADER_AT_FILES + TKV_WAL_HEADER_FILES_MAX * HEADER_FILE_SIZE ==
+                  HEADER_AT_SUMS,
+              "no gap, no overlap");
 static_assert(
-    HEADER_AT_FILES + TKV_WAL_HEADER_FILES_MAX * HEADER_FILE_SIZE <= TKV_BLOCK_SIZE,
+    HEADER_AT_SUMS + TKV_WAL_HEADER_FILES_MAX * HEADER_SUM_SIZE == TKV_BLOCK_SIZE,
     "a header is one block, which a crash tears as a whole or the checksum tells");
 
 void tkv_wal_header_encode(const struct tkv_wal_header *header, uint8_t out[TKV_BLOCK_SIZE])
@@ -194,6 +199,7 @@ void tkv_wal_header_encode(const struct tkv_wal_header *header, uint8_t out[TKV_
 
         tkv_put_le64(at, f->number | (f->sealed ? FILE_IS_SEALED : 0));
         tkv_put_le64(at + 8, f->durable_size);
+        tkv_put_le64(out + HEADER_AT_SUMS + i * HEADER_SUM_SIZE, f->record_sum);
     }
     tkv_put_le32(out + HEADER_AT_CRC,
                  tkv_crc32(0, out + HEADER_AT_VERSION, TKV_BLOCK_SIZE - HEADER_AT_VERSION));
@@ -248,6 +254,7 @@ enum tkv_status tkv_wal_header_decode(const uint8_t bytes[TKV_BLOCK_SIZE], uint6
         h.files[i].number = number & ~FILE_IS_SEALED;
         h.files[i].sealed = (number & FILE_IS_SEALED) != 0;
         h.files[i].durable_size = tkv_get_le64(at + 8);
+        h.files[i].record_sum = tkv_get_le64(bytes + HEADER_AT_SUMS + i * HEADER_SUM_SIZE);
     }
     *ret_header = h;
     return TKV_OK;

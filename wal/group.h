@@ -46,11 +46,16 @@
  *     | chain | files n  | manifest     | durable     | ring end  | flags | 0:u32 | n x 16  |
  *     | u32   | u32      | epoch u64    | mark u64    | u64       | u32   |       |         |
  *     +-------+----------+--------------+-------------+-----------+-------+-------+---------+
+ *     2768
+ *     +--------+
+ *     | n x 8  |
+ *     +--------+
  *
  *   - crc covers bytes [12, 4096); unused bytes are zero.
  *   - position .. chain: the checkpoint (lib/manifest.h). Each file entry is the number of a
  *     data file of the manifest with that epoch, with bit 63 set when it is sealed, and its
- *     durable size; files that are not listed are as in the manifest.
+ *     durable size; files that are not listed are as in the manifest. At 2768 are the sums of
+ *     the same files' records below those sizes, in the same order.
  *   - durable mark: like a group's `durable`; written when the log has been idle for a while.
  *   - ring end: the file was at least this long. flags bit 0: the store was closed properly.
  */
@@ -62,7 +67,7 @@
 
 #define TKV_GROUP_HEADER_SIZE    56u
 #define TKV_WAL_RING_START       8192u
-#define TKV_WAL_HEADER_FILES_MAX 240u
+#define TKV_WAL_HEADER_FILES_MAX 166u
 
 #define TKV_GROUP_TYPE_RECORDS 1u
 #define TKV_GROUP_FLAG_BLOCKS  1u
@@ -102,6 +107,7 @@ struct tkv_wal_header_file {
     uint64_t number;
     uint64_t durable_size;
     bool sealed;
+    uint64_t record_sum; /* as in the manifest */
 };
 
 struct tkv_wal_header {

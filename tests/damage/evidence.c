@@ -3,7 +3,6 @@
 
 #include "file_name.h"
 #include "group.h"
-#include "record.h"
 #include "test.h"
 
 struct evidence {
@@ -144,60 +143,4 @@ size_t evidence_least(const struct sample *sample, const struct wound *wound)
     follow_groups(&e);
     apply_watermark(&e);
     return sample_ops_up_to(sample, e.seq_next - 1);
-}
-
-/* ---- Records without a trace -------------------------------------------------------------------- */
-
-#define HINT_AT_DATA_SIZE 40u
-
-static bool has_hint(const struct sample *sample, const struct sample_file *file)
-{
-    char name[sizeof file->name];
-    const struct sample_file *hint;
-
-    snprintf(name, sizeof name, "%.*s.hint", (int)(strlen(file->name) - strlen(".data")),
-             file->name);
-    hint = sample_find(&sample->image, name);
-    return hint != NULL && hint->size > HINT_AT_DATA_SIZE + 8 &&
-           tkv_get_le64(hint->bytes + HINT_AT_DATA_SIZE) == file->size;
-}
-
-static bool is_zero_to(const struct wound *w, size_t from, size_t to)
-{
-    while (from < to && w->bytes[from] == 0)
-        from++;
-    return from == to;
-}
-
-/* Records and padding, as docs/format.md has them. */
-static bool is_well_formed(const struct wound *w, size_t end)
-{
-    size_t at = 64;
-
-    while (at < end) {
-        struct tkv_record record;
-        const size_t block_end = (at / TKV_BLOCK_SIZE + 1) * TKV_BLOCK_SIZE;
-
-        if (tkv_record_decode(tkv_bytes(w->bytes + at, end - at), &record) ==
-            TKV_RECORD_GOOD) {
-            at += tkv_record_size(&record);
-            continue;
-        }
-        if (at % TKV_BLOCK_SIZE == 0 ||
-            !is_zero_to(w, at, block_end < end ? block_end : end))
-            return false;
-        at = block_end;
-    }
-    return true;
-}
-
-bool evidence_is_gone(const struct sample *sample, const struct wound *w)
-{
-    const struct sample_file *file = &sample->image.files[w->file];
-    uint64_t number;
-
-    if (tkv_file_name_parse(file->name, &number) != TKV_NAME_DATA || w->bytes == NULL ||
-        w->size < file->size || memcmp(w->bytes, file->bytes, 64) != 0)
-        return false;
-    return !has_hint(sample, file) && is_well_formed(w, file->size);
 }

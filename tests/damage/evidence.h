@@ -15,11 +15,4 @@
  */
 size_t evidence_least(const struct sample *sample, const struct wound *wound);
 
-/*
- * The wounded data file is as well-formed as one that never had the records that it lost, and
- * it has no hint that lists them: nothing on the disk tells that they were there. Only records
- * before the padding of a block can be lost in this way.
- */
-bool evidence_is_gone(const struct sample *sample, const struct wound *wound);
-
 #endif

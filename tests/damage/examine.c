@@ -12,7 +12,7 @@
 #include <stdarg.h>
 
 const char *const outcome_names[OUTCOMES] = {"right",  "key_errors",  "refused", "unsynced",
-                                             "window", "rolled_back", "untold",  "wrong"};
+                                             "window", "rolled_back", "wrong"};
 
 #define MEMORY_CONSTANT (512u * 1024) /* a file is read in chunks, a group kept in memory */
 
@@ -79,13 +79,9 @@ static bool read_first(struct examination *x)
     if (!reading_take(x->store, READING_WHOLE, &x->reading, &why))
         return wrong(x, "%s", why.text);
     x->least = evidence_least(x->sample, x->wound);
-    if (reading_matches(x->sample->oracle, &x->reading, x->least, x->sample->oracle->issued,
-                        x->disk->wall_ms, &x->prefix, &why))
-        return true;
-    if (x->wound == NULL || !evidence_is_gone(x->sample, x->wound))
-        return wrong(x, "%s", why.text);
-    x->verdict->outcome = OUTCOME_UNTOLD;
-    return false;
+    return reading_matches(x->sample->oracle, &x->reading, x->least,
+                           x->sample->oracle->issued, x->disk->wall_ms, &x->prefix, &why) ||
+           wrong(x, "%s", why.text);
 }
 
 /* Some damage harms nothing; and one bit harms one key. */

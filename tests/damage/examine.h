@@ -16,7 +16,6 @@ enum outcome {
     OUTCOME_UNSYNCED,    /* a suffix that was not promised to be durable is cut */
     OUTCOME_WINDOW,      /* the newest writes are cut, and nothing is left that tells */
     OUTCOME_ROLLED_BACK, /* the same because an older log was put in the log's place */
-    OUTCOME_UNTOLD,      /* records are missing, and nothing is left that tells */
     OUTCOME_WRONG,
     OUTCOMES
 };

@@ -160,6 +160,87 @@ TEST(a_block_of_zeros_is_a_lost_block_and_no_padding)
     simdisk_free(disk);
 }
 
+static void refuse_without_hint(struct simdisk *disk, const char *name, uint64_t offset)
+{
+    const struct tkv_options options = small_options();
+    struct tkv_store *store;
+    struct tkv_error err;
+
+    CHECK_EQ(tkv_open_on(&disk->os, "", &options, &store, NULL, &err), TKV_CORRUPT);
+    CHECK_STR(err.file, name);
+    CHECK_EQ(err.offset, offset);
+    CHECK(strstr(err.message, "records are missing") != NULL);
+}
+
+/* Of files that have grown since the manifest was written (4) the log's header knows, of the
+ * others, sealed (2), compacted (3) or growing, the manifest does. */
+TEST(records_that_turn_into_zeros_up_to_their_padding_are_missed_loudly)
+{
+    static const uint8_t zeros[4096];
+    const uint64_t second = 64 + RECORD_SIZE(1, 100);
+
+    for (unsigned how = 0; how < 5; how++) {
+        const char *name = how == 3 ? "0000000003.data" : "0000000001.data";
+        struct simdisk *disk = simdisk_new(4 + how), *after;
+        struct tkv_store *store = open_on(disk);
+        struct tkv_error err;
+
+        put(store, "a", 100);
+        put(store, "b", 200);
+        CHECK_OK(tkv_checkpoint(store, &err));
+        if (how == 4) {
+            put(store, "c", 200);
+            CHECK_OK(tkv_checkpoint(store, &err));
+        }
+        if (how == 1)
+            put(store, "c", 100); /* what only the log has changes nothing */
+        if (how == 2)
+            close_it(store);
+        if (how == 3) {
+            put(store, "x", 9000);
+            put(store, "x", 10);
+            CHECK_OK(tkv_compact(store, NULL, &err));
+        }
+        after = simdisk_clone(disk);
+        if (how != 2)
+            close_it(store);
+        (void)simdisk_file_unlink(after, how == 3 ? "0000000003.hint" : "0000000001.hint");
+        CHECK_EQ(simdisk_file_write(after, name, zeros, 4096 - second, second),
+                 4096 - second);
+        refuse_without_hint(after, name, second);
+        simdisk_free(after);
+        simdisk_free(disk);
+    }
+}
+
+/* Between two checkpoints headers and manifests are written as well. */
+TEST(what_was_put_after_a_checkpoint_is_not_missed_in_its_files)
+{
+    struct simdisk *disk = simdisk_new(8), *after;
+    struct tkv_store *store = open_on(disk);
+    struct tkv_error err;
+
+    for (unsigned i = 0; i < 2; i++) { /* in the manifest, and then in the header */
+        put(store, "a", 100);
+        CHECK_OK(tkv_checkpoint(store, &err));
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        put(store, "b", 100);
+        tkv_mutex_lock(&store->upkeep);
+        CHECK_OK(i == 0 ? tkv_checkpoint_mark(store, &err)
+                        : tkv_checkpoint_manifest(store, &err));
+        tkv_mutex_unlock(&store->upkeep);
+        after = simdisk_clone(disk);
+        close_it(store);
+        store = open_on(after);
+        CHECK_OK(get(store, "b", &err));
+        simdisk_free(disk);
+        disk = after;
+    }
+    close_it(store);
+    simdisk_free(disk);
+}
+
 /* The newer header is lost; the older one knows less of the data file. */
 TEST(a_store_that_is_refused_keeps_all_of_its_bytes)
 {

@@ -102,7 +102,8 @@ static void check_header(const struct tkv_wal_header *header)
     for (uint32_t i = 0; i < header->file_count; i++)
         FUZZ_CHECK(again.files[i].number == header->files[i].number &&
                    again.files[i].durable_size == header->files[i].durable_size &&
-                   again.files[i].sealed == header->files[i].sealed);
+                   again.files[i].sealed == header->files[i].sealed &&
+                   again.files[i].record_sum == header->files[i].record_sum);
 }
 
 static void check_result(const struct replayed *r, enum tkv_status status)

@@ -218,7 +218,7 @@ TEST(a_durable_size_that_is_too_large_is_seen)
     struct order_fixture *f = with_header(TKV_DURABILITY_ALWAYS, &h);
 
     h.file_count = 1;
-    h.files[0] = (struct tkv_wal_header_file){1, 1024 * 1024, false};
+    h.files[0] = (struct tkv_wal_header_file){1, 1024 * 1024, false, 0};
     write_header(f, &h);
     end_broken(f, "0000000001.data is said to be durable up to 1048576");
 }
@@ -229,7 +229,7 @@ TEST(a_durable_size_that_shrinks_is_seen)
     struct order_fixture *f = with_header(TKV_DURABILITY_ALWAYS, &h);
 
     h.file_count = 1;
-    h.files[0] = (struct tkv_wal_header_file){1, 64, false};
+    h.files[0] = (struct tkv_wal_header_file){1, 64, false, 0};
     write_header(f, &h);
     end_broken(f, "was durable up to 4096, and is said to be up to 64");
 }
@@ -240,7 +240,7 @@ TEST(a_header_with_a_file_that_the_manifest_does_not_list_is_seen)
     struct order_fixture *f = with_header(TKV_DURABILITY_ALWAYS, &h);
 
     h.file_count = 1;
-    h.files[0] = (struct tkv_wal_header_file){9, 64, false};
+    h.files[0] = (struct tkv_wal_header_file){9, 64, false, 0};
     write_header(f, &h);
     end_broken(f, "it names data file 9, which manifest 2 does not list");
 }

@@ -14,6 +14,7 @@ struct tkv_iterator {
     struct tkv_index_cursor cursor;
     struct tkv_index_page page;
     size_t at; /* the next key of the page */
+    bool told_gaps;
     struct tkv_pin pin;
 };
 
@@ -53,7 +54,7 @@ static enum tkv_status next_key(struct tkv_iterator *iterator, struct tkv_slice 
         enum tkv_status status;
 
         if (iterator->cursor.done)
-            return tkv_fail(err, TKV_NOT_FOUND, "no more keys");
+            return TKV_NOT_FOUND;
         iterator->at = iterator->page.count = 0;
         status =
             tkv_index_step(iterator->store->index, &iterator->cursor, &iterator->page, err);
@@ -82,6 +83,23 @@ static enum tkv_status look_again(struct tkv_iterator *iterator, struct tkv_entr
     return status;
 }
 
+/* Where answers are certain, these were not certainly all keys: said once, so that a loop which
+ * goes on after damage to one key comes to its end. */
+static enum tkv_status end(struct tkv_iterator *iterator, struct tkv_entry *ret_entry,
+                           struct tkv_error *err)
+{
+    const bool has_gaps = iterator->store->unknown_seq != 0 && !iterator->told_gaps;
+    enum tkv_status status = TKV_OK;
+
+    if (has_gaps)
+        status = tkv_gaps_check(iterator->store, NULL, err);
+    iterator->told_gaps = true;
+    if (status == TKV_OK)
+        return tkv_fail(err, TKV_NOT_FOUND, "no more keys");
+    *ret_entry = (struct tkv_entry){.expires_at_ms = 0};
+    return status;
+}
+
 enum tkv_status tkv_iterator_next(struct tkv_iterator *iterator,
                                   struct tkv_entry *ret_entry, struct tkv_error *err)
 {
@@ -97,6 +115,8 @@ enum tkv_status tkv_iterator_next(struct tkv_iterator *iterator,
 
         tkv_unpin(&iterator->pin);
         status = next_key(iterator, &entry.key, &location, err);
+        if (status == TKV_NOT_FOUND)
+            return end(iterator, ret_entry, err);
         if (status != TKV_OK)
             return status;
         entry.expires_at_ms = location.expires_at_ms;

@@ -410,7 +410,8 @@ TKV_API enum tkv_status tkv_iterator_new(struct tkv_store *store, bool keys_only
 
 /* TKV_NOT_FOUND at the end. With `keys_only` no value is read and entry.value is empty. After
  * TKV_CORRUPT or TKV_IO, which are about one key (ret_entry->key names it), the iteration can
- * go on. */
+ * go on. With TKV_DAMAGE_CERTAIN, when a gap may hide keys, TKV_CORRUPT without a key
+ * (ret_entry->key.data is NULL) comes once before the end: these were perhaps not all. */
 TKV_API enum tkv_status tkv_iterator_next(struct tkv_iterator *iterator,
                                           struct tkv_entry *ret_entry,
                                           struct tkv_error *err) TKV_MUST_CHECK;
@@ -432,11 +433,12 @@ TKV_API enum tkv_status tkv_checkpoint(struct tkv_store *store,
                                        struct tkv_error *err) TKV_MUST_CHECK;
 
 struct tkv_stats {
-    uint64_t keys;           /* live, not counting expired ones */
-    uint64_t live_bytes;     /* records that the index points at */
-    uint64_t dead_bytes;     /* the rest of the data files: overwritten, deleted, padding */
-    uint64_t disk_bytes;     /* all data files */
-    uint64_t wal_bytes;      /* size of wal.log */
+    uint64_t keys;       /* live, not counting expired ones; where damage leaves gaps, those
+                                that are known */
+    uint64_t live_bytes; /* records that the index points at */
+    uint64_t dead_bytes; /* the rest of the data files: overwritten, deleted, padding */
+    uint64_t disk_bytes; /* all data files */
+    uint64_t wal_bytes;  /* size of wal.log */
     uint64_t wal_used_bytes; /* of it, not yet released by a checkpoint */
     uint64_t data_files;
     uint64_t index_bytes;       /* memory of the index */

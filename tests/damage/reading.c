@@ -168,6 +168,8 @@ static bool read_entries(struct tkv_store *store, enum reading_way way, struct r
     while (good && (status = tkv_iterator_next(iterator, &entry, &err)) != TKV_NOT_FOUND) {
         if (status != TKV_OK && !is_damage(status))
             good = refuse(why, "iteration: %s", err.message);
+        else if (status != TKV_OK && entry.key.data == NULL)
+            good = way == READING_GAPS || refuse(why, "iteration: gaps: %s", err.message);
         else
             good = check_entry(r, status, &entry, seen, why);
     }

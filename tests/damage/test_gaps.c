@@ -185,6 +185,47 @@ TEST(a_gap_that_may_hold_a_newer_write_makes_an_older_one_uncertain)
     simdisk_free(disk);
 }
 
+/* How often an iteration says TKV_CORRUPT without a key before it ends. */
+static unsigned warnings_before_the_end(struct tkv_store *store, bool keys_only)
+{
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry;
+    struct tkv_error err;
+    enum tkv_status status;
+    unsigned warnings = 0;
+
+    CHECK_OK(tkv_iterator_new(store, keys_only, &iterator, &err));
+    while ((status = tkv_iterator_next(iterator, &entry, &err)) != TKV_NOT_FOUND) {
+        CHECK(status == TKV_OK || status == TKV_CORRUPT);
+        if (status == TKV_CORRUPT && entry.key.data == NULL) {
+            CHECK_STR(err.file, "0000000001.data");
+            warnings++;
+        }
+    }
+    CHECK_EQ(tkv_iterator_next(iterator, &entry, NULL), TKV_NOT_FOUND);
+    tkv_iterator_free(iterator);
+    return warnings;
+}
+
+TEST(an_iteration_over_what_is_certain_says_that_keys_may_be_missing)
+{
+    struct simdisk *disk = two_files();
+    struct tkv_store *store = open_with(disk, TKV_DAMAGE_CERTAIN, NULL);
+
+    CHECK_EQ(warnings_before_the_end(store, false), 0); /* nothing is damaged yet */
+    close_it(store);
+    flip(disk, "0000000001.data", 70);
+    CHECK_EQ(simdisk_file_unlink(disk, "0000000001.hint"), 0);
+    store = open_with(disk, TKV_DAMAGE_CERTAIN, NULL);
+    CHECK_EQ(warnings_before_the_end(store, false), 1);
+    CHECK_EQ(warnings_before_the_end(store, true), 1);
+    close_it(store);
+    store = open_with(disk, TKV_DAMAGE_NEWEST, NULL);
+    CHECK_EQ(warnings_before_the_end(store, false), 0);
+    close_it(store);
+    simdisk_free(disk);
+}
+
 TEST(writes_that_the_log_has_are_certain_whatever_the_data_files_lack)
 {
     struct simdisk *disk = two_files();

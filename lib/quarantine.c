@@ -73,7 +73,8 @@ static void note_evidence(void *context, const char *name)
     e->positions[e->count++] = position;
 }
 
-/* Log positions only grow, from one life of the store to the next. */
+/* Log positions only grow, from one life of a store to the next; but what is there may be of
+ * another store. */
 static int by_age(const void *left, const void *right)
 {
     const uint64_t *l = left, *r = right;
@@ -94,20 +95,24 @@ static uint64_t size_of(struct tkv_os *os, int dir, const char *name)
     return size;
 }
 
-static void trim(struct tkv_os *os, int dir)
+/* `newest` was written just now, and stays. */
+static void trim(struct tkv_os *os, int dir, uint64_t newest)
 {
     struct evidence e = {NULL, 0, 0};
     uint64_t bytes = 0;
+    unsigned count = 1;
     char name[64];
 
     if (os->list(os, dir, note_evidence, &e) < 0)
         e.count = 0;
     if (e.count > 0)
         qsort(e.positions, e.count, sizeof *e.positions, by_age);
-    for (size_t i = 1; i < e.count; i++) { /* never the newest */
+    for (size_t i = 0; i < e.count; i++) {
+        if (e.positions[i] == newest)
+            continue;
         evidence_name(e.positions[i], "torn", name);
         bytes += size_of(os, dir, name);
-        if (i < QUARANTINE_COUNT_MAX && bytes <= QUARANTINE_SIZE_MAX)
+        if (++count <= QUARANTINE_COUNT_MAX && bytes <= QUARANTINE_SIZE_MAX)
             continue;
         (void)os->unlink(os, dir, name);
         evidence_name(e.positions[i], "txt", name);
@@ -155,7 +160,7 @@ enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
                                  TKV_QUARANTINE_NAME);
     }
     if (status == TKV_OK)
-        trim(store->os, dir);
+        trim(store->os, dir, replay->position);
     (void)store->os->close(store->os, dir);
     return status;
 }

@@ -135,6 +135,26 @@ TEST(quarantine_keeps_the_sixteen_newest_tails_and_foreign_files)
     simdisk_free(disk);
 }
 
+/* What lies there may be of another store, with positions that are higher. */
+TEST(quarantine_keeps_what_was_just_written_wherever_it_stands_among_the_others)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = torn_store(&options);
+    unsigned ours = 0;
+
+    for (unsigned i = 0; i < 20; i++)
+        plant_evidence(disk, 4000000000u + i, 8 * 1024 * 1024);
+    CHECK_EQ(evidence_after_opening(disk, &options), 1 + 8);
+    for (unsigned i = 0; i < 20; i++) {
+        char name[64];
+
+        snprintf(name, sizeof name, "quarantine/wal-%020u.torn", 4000000000u + i);
+        ours += simdisk_file_size(disk, name) > 0;
+    }
+    CHECK_EQ(ours, 8); /* so the ninth is the one that was cut now */
+    simdisk_free(disk);
+}
+
 TEST(quarantine_keeps_no_more_than_64_mib_beside_the_newest_tail)
 {
     struct tkv_options options = small_options();

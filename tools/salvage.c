@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "complain.h"
 #include "keys.h"
@@ -47,6 +48,16 @@ static enum tkv_status open_source(struct salvage *s, enum tkv_damage damage,
     if (damage == TKV_DAMAGE_NEWEST)
         options.on_event = print_gap;
     return tkv_open(s->command->directory, &options, ret_store, &s->report, err);
+}
+
+/* Under whatever names: a store that is made there would write into the damaged one. */
+static bool is_source(const struct salvage *s)
+{
+    struct stat source, target;
+
+    return stat(s->command->directory, &source) == 0 &&
+           stat(s->command->operands[0], &target) == 0 && source.st_dev == target.st_dev &&
+           source.st_ino == target.st_ino;
 }
 
 static int open_target(struct salvage *s)
@@ -139,6 +150,9 @@ int run_salvage(const struct command *command)
 
     if (command->directory == NULL)
         return complain_usage("which store? -d DIR or the variable TINYKV_DIR names it");
+    if (is_source(&s))
+        return complain_usage("%s is the damaged store itself: salvage makes a new one",
+                              command->operands[0]);
     if (open_source(&s, TKV_DAMAGE_CERTAIN, &s.certain, &err) != TKV_OK ||
         open_source(&s, TKV_DAMAGE_NEWEST, &s.newest, &err) != TKV_OK)
         return close_all(&s, complain_of(&err));

@@ -669,6 +669,19 @@ salvage_with_a_hint_names_the_lost_keys() {
     grep -q '^0 keys saved, 0 of them uncertain, 1 known keys lost; 1 gaps' out
 }
 
+salvage_into_the_damaged_store_itself_is_refused_and_changes_nothing() {
+    on 0 set key value
+    damage store/0000000001.data 70
+    rm store/0000000001.hint store/LOCK
+    ln -s store alias
+    cksum store/* >sums
+    for new in store ./store/. alias "$PWD/store"; do
+        on 2 salvage "$new"
+        complains 'the damaged store itself'
+        cksum store/* | cmp - sums
+    done
+}
+
 salvage_needs_a_manifest() {
     on 0 set key value
     damage store/MANIFEST 20

@@ -29,9 +29,10 @@ enum tkv_os_open_flags {
     TKV_OS_CREATE = 2,    /* make an empty file when there is none */
     TKV_OS_EXCLUSIVE = 4, /* with CREATE: -EEXIST when there is one */
     TKV_OS_TRUNCATE = 8,
-    TKV_OS_DIRECT_SYNC = 16 /* with WRITE: writes bypass the cache and return when durable;
-                               buffer, size and offset are multiples of 4096. -EINVAL where
-                               the file system cannot */
+    TKV_OS_DIRECT_SYNC = 16, /* with WRITE: writes bypass the cache and return when durable;
+                                buffer, size and offset are multiples of 4096. -EINVAL where
+                                the file system cannot */
+    TKV_OS_ONLY_NAME = 32    /* -EMLINK when the file has another name besides */
 };
 
 enum tkv_os_advice {

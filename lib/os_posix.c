@@ -333,6 +333,8 @@ static int posix_open(struct tkv_os *os, int dir, const char *name, unsigned fla
         rc = -errno;
     else if (!S_ISREG(st.st_mode))
         rc = -EINVAL;
+    else if (flags & TKV_OS_ONLY_NAME && st.st_nlink != 1)
+        rc = -EMLINK;
     if (rc == 0)
         return fd;
     (void)close(fd);

@@ -116,7 +116,8 @@ static void unpin_tombstones(struct tkv_store *store, uint64_t number)
 
 /* Freeing much space at once can occupy a file system for long: give it back in steps. Only
  * where nobody reads any more; failing to is harmless. Not for a large value: were its name
- * to come back after a power cut, an expired record would refer to half of it. */
+ * to come back after a power cut, an expired record would refer to half of it. Nor for a file
+ * that somebody keeps under another name. */
 static void shrink_file(struct tkv_store *store, struct tkv_datafile *file)
 {
     uint64_t size = atomic_load(&file->size);
@@ -127,7 +128,8 @@ static void shrink_file(struct tkv_store *store, struct tkv_datafile *file)
     tkv_epoch_wait(&store->epoch);
     if (atomic_load(&file->references) != 1)
         return;
-    fd = store->os->open(store->os, store->dir, file->name, TKV_OS_WRITE);
+    fd =
+        store->os->open(store->os, store->dir, file->name, TKV_OS_WRITE | TKV_OS_ONLY_NAME);
     if (fd < 0)
         return;
     while (size > SHRINK_STEP) {

@@ -27,6 +27,8 @@
  *   - a store stays inside its mapping and below the end of the file;
  *   - no descriptor or mapping is used after it was closed.
  *
+ * A file has one name here, so that TKV_OS_ONLY_NAME never refuses.
+ *
  * Deterministic: the same calls give the same disk. One mutex makes it safe for an engine
  * with threads. Every path given to open_dir() is the one root directory.
  */

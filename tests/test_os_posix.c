@@ -85,6 +85,20 @@ static void check_refused(const struct fixture *f, const char *name, int error)
 
 /* Files -------------------------------------------------------------------------------- */
 
+TEST(a_file_with_another_name_is_told_to_who_asks)
+{
+    struct fixture f = temp_dir();
+
+    close_file(&f, create(&f, "x"));
+    close_file(&f, open_file(&f, "x", TKV_OS_WRITE | TKV_OS_ONLY_NAME));
+    CHECK_EQ(linkat(f.dir, "x", f.dir, "y", 0), 0);
+    CHECK_EQ(open_file(&f, "x", TKV_OS_WRITE | TKV_OS_ONLY_NAME), -EMLINK);
+    close_file(&f, open_file(&f, "x", TKV_OS_WRITE));
+    CHECK_EQ(unlinkat(f.dir, "y", 0), 0);
+    close_file(&f, open_file(&f, "x", TKV_OS_WRITE | TKV_OS_ONLY_NAME));
+    remove_dir(&f);
+}
+
 TEST(what_is_written_is_read)
 {
     struct fixture f = temp_dir();

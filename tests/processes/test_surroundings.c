@@ -260,3 +260,77 @@ TEST(a_hard_linked_data_file_is_read_and_its_copy_outlives_the_compaction)
     place_close(store);
     place_free(&place);
 }
+
+/* ---- A backup by hard links, of files that are given back in steps --------------------- */
+
+static struct tkv_os counting_os;
+static unsigned truncate_count;
+
+static int count_truncate(struct tkv_os *os, int fd, uint64_t size)
+{
+    truncate_count++;
+    return tkv_os_posix()->truncate(os, fd, size);
+}
+
+/* Its first data file has more than 32 MiB. */
+static struct tkv_store *open_with_a_big_file(struct place *place)
+{
+    struct tkv_store *store;
+    struct tkv_error err;
+    char key[16];
+
+    counting_os = *tkv_os_posix();
+    counting_os.truncate = count_truncate;
+    place->options.durability = TKV_DURABILITY_NONE;
+    place->options.wal_size_max = 4 * 1024 * 1024;
+    place->options.auto_compact = false;
+    place->options.data_file_size_min = place->options.data_file_size_max = 40 << 20;
+    store = place_open_on(place, &counting_os);
+    for (unsigned i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "big %u", i);
+        place_put(store, key, 100000);
+    }
+    CHECK_OK(tkv_checkpoint(store, &err));
+    return store;
+}
+
+/* How many times a file is cut while the first one is compacted away. */
+static unsigned truncates_of_its_end(const struct place *place, struct tkv_store *store)
+{
+    char key[16], path[600];
+
+    for (unsigned i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "big %u", i);
+        place_put(store, key, 10);
+    }
+    truncate_count = 0;
+    place_work_hard(store);
+    place_close(store);
+    place_path_in(place->path, "0000000001.data", path);
+    CHECK(access(path, F_OK) != 0);
+    return truncate_count;
+}
+
+TEST(a_file_with_another_name_is_not_given_back_in_steps)
+{
+    struct place place = place_new(), backup;
+    struct tkv_store *store = open_with_a_big_file(&place);
+    char path[600], copy[600];
+    uint64_t before;
+
+    CHECK(truncates_of_its_end(&place, store) > 0); /* which would ruin a copy */
+    place_free(&place);
+
+    place = place_new();
+    store = open_with_a_big_file(&place);
+    backup = place;
+    snprintf(backup.path, sizeof backup.path, "%s/backup", place.parent);
+    CHECK_EQ(mkdir(backup.path, 0700), 0);
+    place_path_in(place.path, "0000000001.data", path);
+    place_path_in(backup.path, "0000000001.data", copy);
+    CHECK_EQ(link(path, copy), 0);
+    before = place_hash(&backup);
+    CHECK_EQ(truncates_of_its_end(&place, store), 0);
+    CHECK_EQ(place_hash(&backup), before);
+    place_free(&place);
+}

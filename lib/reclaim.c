@@ -165,8 +165,8 @@ static enum tkv_status remove_dead(struct tkv_store *store,
         if (!tkv_garbage_is_dead(store, s->handles[i]))
             continue;
         atomic_store(&s->handles[i]->condemned, true);
-        tkv_files_unlink_hint(
-            store, s->handles[i]); /* room for the manifest when the disk is full */
+        if (atomic_load(&store->disk_full)) /* room for the manifest */
+            tkv_files_unlink_hint(store, s->handles[i]);
         count++;
     }
     if (count == 0)

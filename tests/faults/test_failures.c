@@ -202,6 +202,31 @@ TEST(a_lost_sync_is_an_io_error_whatever_the_errno_and_says_so_in_the_detail)
     }
 }
 
+TEST(a_dead_file_that_a_manifest_could_not_leave_out_keeps_its_hint)
+{
+    struct tkv_options options = small_options();
+    struct simdisk *disk = simdisk_new(15);
+    struct tkv_store *store;
+    struct tkv_error err;
+
+    options.auto_compact = false;
+    store = open_on(disk, &options);
+    put_numbered(store, 0, 30, 3000);
+    put_numbered(store, 0, 30, 3000); /* the first file is dead */
+    CHECK_OK(tkv_checkpoint(store, &err));
+    CHECK(simdisk_file_size(disk, "0000000001.hint") > 0);
+    fail(disk, SIMDISK_OPEN, EMFILE, true);
+    CHECK_EQ(tkv_compact(store, NULL, &err), TKV_IO);
+    disk->fail_at = 0;
+    CHECK(simdisk_file_size(disk, "0000000001.data") > 0);
+    CHECK(simdisk_file_size(disk, "0000000001.hint") > 0);
+    CHECK_OK(tkv_compact(store, NULL, &err));
+    CHECK(simdisk_file_size(disk, "0000000001.data") < 0);
+    CHECK(simdisk_file_size(disk, "0000000001.hint") < 0);
+    CHECK_OK(tkv_close(store, &err));
+    simdisk_free(disk);
+}
+
 TEST(a_compaction_without_a_descriptor_does_not_poison)
 {
     struct tkv_options options = small_options();

@@ -265,6 +265,8 @@ int watch_sync(struct tkv_os *os, int fd)
         s->call_file = file->name;
         if (file->has_failed && pthread_equal(file->failed_thread, pthread_self()))
             order_break(s, "it is synced again after a write or sync of it failed");
+        if (file->was_let_go)
+            order_break(s, "it was closed with unsynced bytes: nobody may know of an error");
         file->syncs_running++;
         size = file->size;
     }

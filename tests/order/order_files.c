@@ -113,6 +113,15 @@ void order_handle_open(struct order_state *s, int fd, struct order_handle handle
         handle.file->handles++;
 }
 
+static bool has_unsynced_writes(const struct order_file *file)
+{
+    for (size_t i = 0; i < file->dirty_count; i++) {
+        if (file->dirty[i].stamp > 0) /* written in this opening */
+            return true;
+    }
+    return false;
+}
+
 void order_handle_close(struct order_state *s, int fd)
 {
     struct order_handle *handle = order_handle_of(s, fd);
@@ -124,6 +133,7 @@ void order_handle_close(struct order_state *s, int fd)
     if (file == NULL)
         return;
     file->handles--;
+    file->was_let_go |= file->handles == 0 && has_unsynced_writes(file);
     /* Nothing is checked about files of directories below that outlives the descriptor. */
     file->is_gone |= !file->in_root;
     sweep(s, file);

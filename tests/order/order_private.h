@@ -47,6 +47,7 @@ struct order_file {
      * be on their way. */
     bool has_failed;
     pthread_t failed_thread;
+    bool was_let_go; /* the last descriptor was closed before its bytes were synced */
 
     uint64_t size, synced_size;
     struct order_range *dirty; /* written and not synced, in no particular order */

@@ -18,6 +18,8 @@
  *   - nothing writes or cuts bytes of a data file that are durable by checkpoint or manifest;
  *   - no file that the newest manifest lists is unlinked, and MANIFEST and wal.log never;
  *   - a file, or the directory, is not synced again after a sync of it failed;
+ *   - no file is closed with unsynced bytes and synced by another descriptor later, which the
+ *     system does not tell of an error that came in between;
  *   - writes that bypass the cache are aligned; a read-only store changes nothing;
  *   - in mode ALWAYS no write is acknowledged, in any mode no sync, before its bytes are durable.
  *

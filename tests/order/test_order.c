@@ -210,6 +210,27 @@ TEST(syncing_again_after_a_failed_sync_is_seen)
     end_broken(f, "the directory is synced again after a failed sync");
 }
 
+TEST(syncing_what_was_closed_before_it_was_synced_is_seen)
+{
+    struct order_fixture *f = open_fixture(TKV_DURABILITY_ALWAYS);
+    int fd = f->os->open(f->os, f->dir, "0000000009.data", TKV_OS_WRITE | TKV_OS_CREATE);
+
+    CHECK_EQ(f->os->write(f->os, fd, "x", 1, 0), 1);
+    CHECK_EQ(f->os->sync(f->os, fd), 0);
+    CHECK_EQ(f->os->close(f->os, fd), 0); /* synced: another may go on */
+    fd = f->os->open(f->os, f->dir, "0000000009.data", TKV_OS_WRITE);
+    CHECK_EQ(f->os->write(f->os, fd, "x", 1, 1), 1);
+    CHECK_EQ(f->os->sync(f->os, fd), 0);
+    CHECK_EQ(f->os->write(f->os, fd, "x", 1, 2), 1);
+    CHECK_EQ(f->os->close(f->os, fd), 0);
+    fd = f->os->open(f->os, f->dir, "0000000009.data", TKV_OS_WRITE);
+    CHECK_STR(f->message, "");
+    CHECK_EQ(f->os->sync(f->os, fd), 0);
+    expect_broken(f, "it was closed with unsynced bytes");
+    CHECK_EQ(f->os->close(f->os, fd), 0);
+    end_broken(f, "");
+}
+
 TEST(writing_after_a_durable_write_failed_is_seen)
 {
     struct order_fixture *f = open_fixture(TKV_DURABILITY_ALWAYS);

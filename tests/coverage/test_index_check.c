@@ -4,6 +4,8 @@
  * on is changed in an index of a few thousand keys, seen, and changed back.
  */
 #include "index_table.h"
+#include "simdisk.h"
+#include "store.h"
 #include "test.h"
 
 TEST_MAIN
@@ -36,6 +38,82 @@ static struct tkv_index *make_index(void)
     CHECK(tkv_index_check(index));
     return index;
 }
+
+/* ---- Keys that collide ------------------------------------------------------------------ */
+
+#define HOSTILE_KEYS 1024u
+#define HOSTILE_SEED 7u
+
+/* All in one shard, and in a 64th of its buckets, with the seed that they were made for. */
+static void make_hostile(struct tkv_index *index, char keys[HOSTILE_KEYS][16])
+{
+    unsigned found = 0;
+
+    for (unsigned i = 0; found < HOSTILE_KEYS; i++) {
+        uint64_t hash;
+
+        snprintf(keys[found], 16, "h%u", i);
+        hash = tkv_index_hash(index, tkv_text(keys[found]));
+        found += hash >> 56 == 0 && (hash & 63) == 0;
+    }
+}
+
+static unsigned longest_chain(uint64_t seed, char keys[HOSTILE_KEYS][16])
+{
+    struct tkv_index *index;
+    unsigned longest = 0;
+
+    CHECK_OK(tkv_index_new(seed, 0, &index, &err));
+    if (keys[0][0] == 0)
+        make_hostile(index, keys);
+    for (unsigned i = 0; i < HOSTILE_KEYS; i++) {
+        const struct tkv_slice key = tkv_text(keys[i]);
+        const uint64_t hash = tkv_index_hash(index, key);
+        struct tkv_location location = {.place = tkv_place(1, i * 64, 0), .size = 64}, old;
+
+        CHECK_OK(tkv_index_reserve(index, key, hash, false, &err));
+        CHECK(!tkv_index_put(index, key, hash, &location, &old));
+    }
+    for (unsigned s = 0; s < SHARD_COUNT; s++) {
+        const UT_hash_table *table = &index->shards[s].table;
+
+        for (unsigned b = 0; b < table->num_buckets; b++) {
+            if (table->buckets[b].count > longest)
+                longest = table->buckets[b].count;
+        }
+    }
+    tkv_index_free(index);
+    return longest;
+}
+
+TEST(keys_that_collide_with_one_seed_do_not_with_another)
+{
+    static char keys[HOSTILE_KEYS][16];
+
+    CHECK(longest_chain(HOSTILE_SEED, keys) > 50); /* they are hostile */
+    for (uint64_t seed = HOSTILE_SEED + 1; seed < HOSTILE_SEED + 50; seed++)
+        CHECK(longest_chain(seed, keys) <= 12);
+}
+
+TEST(every_opening_draws_a_seed_of_its_own)
+{
+    struct simdisk *disk = simdisk_new(1);
+    struct tkv_options options = TKV_OPTIONS_DEFAULT;
+    uint64_t seeds[3];
+
+    options.background = false;
+    for (unsigned i = 0; i < 3; i++) {
+        struct tkv_store *store;
+
+        CHECK_OK(tkv_open_on(&disk->os, "", &options, &store, NULL, &err));
+        seeds[i] = store->index->seed;
+        CHECK_OK(tkv_close(store, &err));
+    }
+    CHECK(seeds[0] != seeds[1] && seeds[1] != seeds[2] && seeds[0] != seeds[2]);
+    simdisk_free(disk);
+}
+
+/* ---- The check -------------------------------------------------------------------------- */
 
 /* With `field` other than it is, the index is wrong; as it was, it is right again. */
 #define CHECK_SEEN(index, field, other)        \

@@ -11,7 +11,8 @@
 const struct fault_kind fault_kinds[] = {
     {SIMDISK_OPEN_DIR,
      "open-dir",                        {EIO, ENOSPC, EMFILE, ENFILE, EACCES, EROFS, EDQUOT, ENOMEM, ESTALE}       },
-    {SIMDISK_SYNC_DIR,     "sync-dir",  {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ESTALE, ENOMEM}                        },
+    {SIMDISK_SYNC_DIR,
+     "sync-dir",                        {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ESTALE, ENOMEM, EINVAL, ENXIO}         },
     {SIMDISK_LIST,         "list",      {EIO, ENOMEM, EMFILE, EACCES, ESTALE}                                      },
     {SIMDISK_RENAME,       "rename",    {EIO, ENOSPC, EDQUOT, EACCES, EROFS, ENOMEM, ESTALE}                       },
     {SIMDISK_UNLINK,       "unlink",    {EIO, ENOSPC, EACCES, EROFS, EDQUOT, ENOMEM, ESTALE}                       },
@@ -19,9 +20,11 @@ const struct fault_kind fault_kinds[] = {
     {SIMDISK_OPEN,
      "open",                            {EMFILE, ENOSPC, EIO, ENFILE, EACCES, EROFS, EDQUOT, ENOMEM, ESTALE, EFBIG}},
     {SIMDISK_CLOSE,        "close",     {EIO, EINTR, ENOSPC, EDQUOT, ESTALE}                                       },
-    {SIMDISK_READ,         "read",      {EIO, ENOMEM, EAGAIN, ESTALE}                                              },
-    {SIMDISK_WRITE,        "write",     {EIO, ENOSPC, EDQUOT, EFBIG, EROFS, EAGAIN, ENOMEM, ESTALE}                },
-    {SIMDISK_SYNC,         "sync",      {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ENOMEM, ESTALE}                        },
+    {SIMDISK_READ,         "read",      {EIO, ENOMEM, EAGAIN, ESTALE, ENXIO, ENODEV}                               },
+    {SIMDISK_WRITE,
+     "write",                           {EIO, ENOSPC, EDQUOT, EFBIG, EROFS, EAGAIN, ENOMEM, ESTALE, ENXIO, ENODEV} },
+    {SIMDISK_SYNC,
+     "sync",                            {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ENOMEM, ESTALE, ENXIO, ENODEV}         },
     {SIMDISK_TRUNCATE,     "truncate",  {EIO, ENOSPC, EFBIG, EROFS, EACCES, ESTALE}                                },
     {SIMDISK_FILE_SIZE,    "file-size", {EIO, ENOMEM, ESTALE}                                                      },
     {SIMDISK_ADVISE,       "advise",    {EIO}                                                                      },
@@ -45,9 +48,9 @@ struct word {
         name, #name \
     }
 static const struct word errnos[] = {
-    WORD(EIO),    WORD(ENOSPC), WORD(EDQUOT), WORD(EMFILE), WORD(ENFILE),
-    WORD(EACCES), WORD(EROFS),  WORD(EINTR),  WORD(ENOMEM), WORD(EFBIG),
-    WORD(ESTALE), WORD(EAGAIN), WORD(ENOLCK), {0, "none"},
+    WORD(EIO),    WORD(ENOSPC), WORD(EDQUOT), WORD(EMFILE), WORD(ENFILE), WORD(EACCES),
+    WORD(EROFS),  WORD(EINTR),  WORD(ENOMEM), WORD(EFBIG),  WORD(ESTALE), WORD(EAGAIN),
+    WORD(ENOLCK), WORD(EINVAL), WORD(ENXIO),  WORD(ENODEV), {0, "none"},
 };
 #define SYNC_DROPS ((int)SIMDISK_FAILED_SYNC_REVERTS + 1)
 

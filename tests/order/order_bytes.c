@@ -266,7 +266,8 @@ int watch_sync(struct tkv_os *os, int fd)
         if (file->has_failed && pthread_equal(file->failed_thread, pthread_self()))
             order_break(s, "it is synced again after a write or sync of it failed");
         if (file->was_let_go)
-            order_break(s, "it was closed with unsynced bytes: nobody may know of an error");
+            order_break(s,
+                        "it was closed with unsynced bytes: nobody may know of an error");
         file->syncs_running++;
         size = file->size;
     }

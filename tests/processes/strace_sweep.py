@@ -37,6 +37,7 @@ ERRORS = {
     "pwrite64": ["EIO", "ENOSPC", "EDQUOT", "EINTR", NO_VALUE],
     "fdatasync": ["EIO", "ENOSPC", "EINTR"],
     "fsync": ["EIO", "ENOSPC", "EINTR"],
+    "close": ["EIO"],  # and the descriptor stays open, which only the process's end undoes
     "openat": ["EMFILE", "ENFILE", "EIO", "ENOSPC", "EINTR"],
     "renameat": ["EIO", "ENOSPC"],
     "unlinkat": ["EIO", "EROFS"],

@@ -8,9 +8,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TEST_MAIN
@@ -258,6 +260,71 @@ TEST(a_hard_linked_data_file_is_read_and_its_copy_outlives_the_compaction)
     CHECK(access(path, F_OK) != 0); /* compacted away */
     CHECK_EQ(place_hash(&backup), before);
     place_close(store);
+    place_free(&place);
+}
+
+/* ---- Cut while it is open ------------------------------------------------------------------ */
+
+static void exit_by_sigbus(int signal)
+{
+    (void)signal;
+    _exit(42);
+}
+
+/* Reads every key; the first data file has lost all but a page. */
+static void read_what_was_cut(const struct place *place, void *context)
+{
+    unsigned *failed = context, failures = 0;
+    struct tkv_store *store = place_open(place);
+    char key[16], path[600];
+
+    CHECK(signal(SIGBUS, exit_by_sigbus) != SIG_ERR);
+    place_path_in(place->path, "0000000001.data", path);
+    CHECK_EQ(truncate(path, 4096), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        enum tkv_status status;
+        struct tkv_error err;
+        void *value = NULL;
+        size_t size;
+
+        snprintf(key, sizeof key, "fill %u", i);
+        status = tkv_get_copy(store, tkv_text(key), &value, &size, &err);
+        CHECK(status == TKV_OK || status == TKV_IO || status == TKV_CORRUPT);
+        if (status == TKV_OK)
+            place_expect(store, key, 100 + i * 150);
+        else
+            CHECK_STR(err.file, "0000000001.data");
+        failures += status != TKV_OK;
+        tkv_free(value);
+    }
+    *failed = failures;
+    (void)tkv_close(store, NULL);
+    CHECK(signal(SIGBUS, SIG_DFL) != SIG_ERR);
+}
+
+TEST(a_file_cut_under_an_open_store_is_an_error_with_pread)
+{
+    struct place place = place_new();
+    unsigned failed = 0;
+
+    place_fill(&place);
+    place.options.read_mode = TKV_READ_PREAD;
+    read_what_was_cut(&place, &failed);
+    CHECK(failed > 0 && failed < 20);
+    place_free(&place);
+}
+
+/* As lib/tinykv.h says of TKV_READ_MMAP. */
+TEST(a_file_cut_under_a_mapping_is_sigbus)
+{
+    struct place place = place_new();
+    unsigned failed = 0;
+    int status;
+
+    place_fill(&place);
+    place.options.read_mode = TKV_READ_MMAP;
+    status = place_in_child(&place, read_what_was_cut, &failed);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
     place_free(&place);
 }
 

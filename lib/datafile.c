@@ -38,6 +38,29 @@ static void encode_header(const uint8_t uuid[16], uint64_t number, uint64_t seq_
                  tkv_crc32(0, out + AT_VERSION, TKV_DATA_HEADER_SIZE - AT_VERSION));
 }
 
+/* A header as some store has written it. */
+static bool is_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE])
+{
+    return memcmp(bytes, magic, sizeof magic) == 0 &&
+           tkv_crc32(0, bytes + AT_VERSION, TKV_DATA_HEADER_SIZE - AT_VERSION) ==
+               tkv_get_le32(bytes + AT_CRC);
+}
+
+bool tkv_datafile_is_foreign(struct tkv_os *os, int dir, const char *name,
+                             const uint8_t uuid[16])
+{
+    uint8_t header[TKV_DATA_HEADER_SIZE];
+    const int fd = os->open(os, dir, name, TKV_OS_READ);
+    bool is_foreign;
+
+    if (fd < 0)
+        return false;
+    is_foreign = tkv_os_read_all(os, fd, header, sizeof header, 0) == 0 &&
+                 is_header(header) && memcmp(header + AT_UUID, uuid, 16) != 0;
+    (void)os->close(os, fd); /* it was only read */
+    return is_foreign;
+}
+
 static enum tkv_status check_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE],
                                     const uint8_t uuid[16], const char *name,
                                     const struct tkv_manifest_file *entry,

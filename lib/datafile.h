@@ -94,6 +94,10 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
                                   const struct tkv_manifest_file *entry, bool use_map,
                                   struct tkv_datafile **ret_file, struct tkv_error *err);
 
+/* Its header is whole, and of another store. */
+bool tkv_datafile_is_foreign(struct tkv_os *os, int dir, const char *name,
+                             const uint8_t uuid[16]);
+
 /* One that cannot be opened: it has its number and its size, and every read of it is
  * TKV_CORRUPT. NULL without memory. */
 struct tkv_datafile *tkv_datafile_lost(struct tkv_os *os,

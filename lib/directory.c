@@ -96,6 +96,9 @@ void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *di
         if (tkv_files_find(store, directory->data_numbers[i]) != NULL)
             continue;
         tkv_data_name(directory->data_numbers[i], name);
+        /* Somebody put it here, and may want it back. */
+        if (tkv_datafile_is_foreign(os, store->dir, name, store->uuid))
+            continue;
         if (os->unlink(os, store->dir, name) == 0)
             report->files_removed++;
     }

@@ -2,7 +2,7 @@
 /*
  * Corners that no sweep turns: a value that looks like the log, a delete in the middle of a
  * compaction, a clock that is turned back, numbers beyond 32 bits, a file cut under an open
- * store. Each stands in docs/failure-cases.md.
+ * store, a file of another store beside ours. Each stands in docs/failure-cases.md.
  */
 #include "group.h"
 #include "small_store.h"
@@ -263,4 +263,44 @@ TEST(a_file_cut_under_an_open_store_is_an_error_of_the_keys_in_it)
     (void)tkv_close(f.store, NULL);
     f.store = NULL;
     end(&f);
+}
+
+/* ---- Files that belong to nobody -------------------------------------------------------------------- */
+
+/* The first data file of `from` under another name. */
+static void copy_data(struct simdisk *from, struct simdisk *to, const char *name)
+{
+    uint8_t bytes[TKV_BLOCK_SIZE];
+
+    CHECK_EQ(simdisk_file_read(from, DATA, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK_EQ(simdisk_file_write(to, name, bytes, sizeof bytes, 0), sizeof bytes);
+}
+
+TEST(a_data_file_of_another_store_is_left_where_it_is)
+{
+    struct tkv_options options = TKV_OPTIONS_DEFAULT;
+    struct simdisk *other = simdisk_new(99);
+    struct tkv_store *store;
+    struct fixture f;
+
+    options.background = false;
+    other->random_state = 12345; /* another uuid */
+    CHECK_OK(tkv_open_on(&other->os, "", &options, &store, NULL, &err));
+    CHECK_OK(tkv_put(store, tkv_text("theirs"), tkv_text("value"), &err));
+    CHECK_OK(tkv_close(store, &err));
+
+    begin(&f);
+    put_bytes(&f, "ours", 1, 100);
+    open_again(&f);
+    copy_data(other, f.disk, "0000000777.data");
+    copy_data(f.disk, f.disk, "0000000778.data"); /* what a crash of ours may leave */
+    CHECK(simdisk_file_write(f.disk, "0000000779.data", "short", 5, 0) == 5);
+    open_again(&f);
+    CHECK_EQ(simdisk_file_size(f.disk, "0000000777.data"), TKV_BLOCK_SIZE);
+    CHECK(simdisk_file_size(f.disk, "0000000778.data") < 0);
+    CHECK(simdisk_file_size(f.disk, "0000000779.data") < 0);
+    CHECK_EQ(f.report.files_removed, 2);
+    check_byte(&f, "ours", 1);
+    end(&f);
+    simdisk_free(other);
 }

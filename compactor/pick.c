@@ -35,9 +35,9 @@ bool tkv_pick_wanted(uint64_t total_bytes, uint64_t kept_bytes,
 
 static double benefit(const struct tkv_pick_file *file)
 {
-    const double u = (double)file->kept_bytes / (double)file->size;
+    const uint64_t dead = garbage(file->size, file->kept_bytes);
 
-    return (1 - u) * (double)(file->age + 1) / (1 + u);
+    return (double)dead * (double)(file->age + 1) / (double)(file->kept_bytes + WASTE_MAX);
 }
 
 static bool is_worth_it(const struct tkv_pick_file *file,

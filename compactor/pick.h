@@ -3,10 +3,14 @@
  * pick.h - which data file to compact next. Pure arithmetic over counters; never looks at a
  * file or an index.
  *
- * Victims are chosen by cost-benefit, (1 - u) * age / (1 + u) with u the share of a file that
- * must be copied: Rosenblum and Ousterhout, "The Design and Implementation of a
- * Log-Structured File System", SOSP 1991. An old file's garbage is worth more than a young
- * one's, because a young file will yet lose more by itself.
+ * Victims are chosen by cost-benefit: the bytes that become free, times the file's age, over
+ * the bytes that must be written for it. That is (1 - u) * age / u, with u the share of the
+ * file that is kept: Rosenblum and Ousterhout, "The Design and Implementation of a
+ * Log-Structured File System", SOSP 1991, without what reading costs. An old file's garbage is
+ * worth more than a young one's, because a young file will yet lose more by itself.
+ *
+ * A file's age counts from its beginning and not from its newest record: one that holds what
+ * outlived another file is as young as that, whatever it holds.
  */
 #ifndef TKV_PICK_H
 #define TKV_PICK_H
@@ -18,7 +22,7 @@
 struct tkv_pick_file {
     uint64_t size;
     uint64_t kept_bytes; /* live records, and tombstones known to be needed */
-    uint64_t age;        /* writes since the newest record in it */
+    uint64_t age;        /* data files begun after it */
     bool eligible;       /* sealed, durable, not damaged, not in use */
 };
 

@@ -72,13 +72,16 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
                                  struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
-    const uint64_t now = atomic_load(&store->seq_last);
+    uint64_t next_number;
 
     s->count = 0;
     s->files = calloc(used + 1, sizeof *s->files);
     s->handles = calloc(used + 1, sizeof *s->handles);
     if (s->files == NULL || s->handles == NULL)
         return tkv_fail_memory(err, used * sizeof *s->files, "a compaction");
+    tkv_mutex_lock(&store->apply);
+    next_number = store->next_number;
+    tkv_mutex_unlock(&store->apply);
     for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
@@ -88,7 +91,8 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
         s->files[s->count++] = (struct tkv_pick_file){
             .size = atomic_load(&file->size),
             .kept_bytes = kept_bytes(file),
-            .age = now > file->seq_max ? now - file->seq_max : 0,
+            /* A large value's file may have entered since. */
+            .age = file->number < next_number ? next_number - 1 - file->number : 0,
             .eligible = is_eligible(file),
         };
     }

@@ -116,12 +116,15 @@ TEST(the_best_file_has_more_garbage_or_is_older_and_is_eligible)
     files[1].age = 0; /* the newest garbage counts as well */
     files[1].kept_bytes = 30000;
     CHECK_EQ(tkv_pick(files, 2, &policy), 1);
-    /* (1 - u) (age + 1) / (1 + u): 0.5 * 3 / 1.5 = 1 against 0.8 * 2 / 1.2 = 1.33 */
-    files[0] = (struct tkv_pick_file){100000, 50000, 2, true};
-    files[1] = (struct tkv_pick_file){100000, 20000, 1, true};
+    /* dead x (age + 1) / (kept + 4159): 50000 x 3 / 50000 = 3 against 80000 x 1 / 20000 = 4 */
+    files[0] = (struct tkv_pick_file){95841, 45841, 2, true};
+    files[1] = (struct tkv_pick_file){95841, 15841, 0, true};
     CHECK_EQ(tkv_pick(files, 2, &policy), 1);
-    files[0].age = 3; /* 1.33 against 1.33 and a bit */
-    files[0].kept_bytes = 49990;
+    files[0].age = 3; /* 4 against 4, and a bit less or more */
+    files[0].kept_bytes++;
+    CHECK_EQ(tkv_pick(files, 2, &policy), 1);
+    files[0].kept_bytes -= 2;
+    files[1].kept_bytes++;
     CHECK_EQ(tkv_pick(files, 2, &policy), 0);
     CHECK_EQ(tkv_pick(files, 0, &policy), TKV_PICK_NONE);
 }

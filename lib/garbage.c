@@ -131,11 +131,12 @@ bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 
 /* ---- Rolling over ---------------------------------------------------------------- */
 
-/* Close the output when it is worth compacting itself. */
-static void roll_output(struct tkv_store *store, uint64_t below)
+/* Close an output when it is worth compacting itself. */
+static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_output,
+                        uint64_t below)
 {
     const struct tkv_pick_policy policy = policy_of(store, below);
-    struct tkv_datafile *output = store->output;
+    struct tkv_datafile *output = *ret_output;
     struct tkv_pick_file file = {.eligible = true};
 
     if (output == NULL || output->number >= below)
@@ -147,7 +148,7 @@ static void roll_output(struct tkv_store *store, uint64_t below)
         return;
     atomic_store(&output->sealed, true);
     output->durable_sealed = true;
-    store->output = NULL;
+    *ret_output = NULL;
     tkv_load_write_hint(store, output);
     if (tkv_datafile_retire_tail(output)) {
         tkv_epoch_wait(&store->epoch);
@@ -178,6 +179,7 @@ static enum tkv_status roll_active(struct tkv_store *store, uint64_t below,
 enum tkv_status tkv_garbage_roll(struct tkv_store *store, uint64_t below,
                                  struct tkv_error *err)
 {
-    roll_output(store, below);
+    for (unsigned i = 0; i < TKV_OUTPUT_COUNT; i++)
+        roll_output(store, &store->outputs[i], below);
     return roll_active(store, below, err);
 }

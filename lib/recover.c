@@ -272,28 +272,58 @@ static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
     return status;
 }
 
-/* The last unsealed file of its class goes on growing; it may be nearly full. */
-static enum tkv_status reopen(struct recovery *r, enum tkv_file_class file_class,
-                              struct tkv_datafile **ret_file, struct tkv_error *err)
+static struct tkv_datafile *newest_unsealed(struct tkv_store *store,
+                                            enum tkv_file_class file_class)
 {
-    struct tkv_store *store = r->store;
     const uint32_t used = atomic_load(&store->slots_used);
     struct tkv_datafile *newest = NULL;
 
     for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
-        if (file->file_class != file_class || file->durable_sealed)
-            continue;
-        file->durable_sealed = true; /* until one of them is reopened */
-        if (newest == NULL || file->number > newest->number)
+        if (file->file_class == file_class && !file->durable_sealed &&
+            (newest == NULL || file->number > newest->number))
             newest = file;
     }
-    if (newest == NULL || newest->durable + 4 * TKV_BLOCK_SIZE > tkv_files_capacity(store))
-        return TKV_OK;
-    newest->durable_sealed = false;
-    *ret_file = newest;
-    return tkv_datafile_reopen_tail(newest, tkv_files_capacity(store), err);
+    return newest;
+}
+
+/* The last unsealed files of a class, `count` of them, go on growing, unless they are nearly
+ * full; all others are sealed. */
+static enum tkv_status reopen(struct recovery *r, enum tkv_file_class file_class,
+                              struct tkv_datafile **ret_files, size_t count,
+                              struct tkv_error *err)
+{
+    struct tkv_store *store = r->store;
+    const uint64_t capacity = tkv_files_capacity(store);
+    enum tkv_status status = TKV_OK;
+    struct tkv_datafile *file;
+    size_t seen = 0, reopened = 0;
+
+    while (status == TKV_OK && (file = newest_unsealed(store, file_class)) != NULL) {
+        file->durable_sealed = true; /* out of the way of the next look */
+        if (seen++ >= count || file->durable + 4 * TKV_BLOCK_SIZE > capacity)
+            continue;
+        ret_files[reopened++] = file;
+        status = tkv_datafile_reopen_tail(file, capacity, err);
+    }
+    for (size_t i = 0; i < reopened; i++)
+        ret_files[i]->durable_sealed = false;
+    return status;
+}
+
+/* Which output received what is not on disk. Taken for the other, it mixes one file. */
+static enum tkv_status reopen_outputs(struct recovery *r, struct tkv_error *err)
+{
+    struct tkv_datafile **outputs = r->store->outputs;
+    enum tkv_status status = reopen(r, TKV_FILE_COMPACTED, outputs, TKV_OUTPUT_COUNT, err);
+    struct tkv_datafile *young = outputs[TKV_OUTPUT_YOUNG], *old = outputs[TKV_OUTPUT_OLD];
+
+    if (young != NULL && old != NULL && old->seq_max > young->seq_max) {
+        outputs[TKV_OUTPUT_YOUNG] = old;
+        outputs[TKV_OUTPUT_OLD] = young;
+    }
+    return status;
 }
 
 /* ---- The log --------------------------------------------------------------------- */
@@ -514,9 +544,9 @@ static enum tkv_status recover(struct recovery *r, struct tkv_error *err)
     store->next_number = r->manifest.next_number;
     if (store->next_number <= r->directory.highest_number)
         store->next_number = r->directory.highest_number + 1;
-    status = reopen(r, TKV_FILE_FRESH, &store->active, err);
+    status = reopen(r, TKV_FILE_FRESH, &store->active, 1, err);
     if (status == TKV_OK && !store->options.read_only)
-        status = reopen(r, TKV_FILE_COMPACTED, &store->output, err);
+        status = reopen_outputs(r, err);
     if (status == TKV_OK)
         status = replay_log(r, err);
     if (status == TKV_OK)

@@ -275,13 +275,17 @@ enum tkv_status tkv_open(const char *directory, const struct tkv_options *option
 
 /* ---- Closing --------------------------------------------------------------------- */
 
-/* A hint for the file that is still growing makes the next opening read nothing in full. */
+/* Hints for the files that are still growing make the next opening read nothing in full. */
 static void write_last_hints(struct tkv_store *store)
 {
     if (store->active != NULL && store->active->durable > TKV_DATA_HEADER_SIZE)
         tkv_load_write_hint(store, store->active);
-    if (store->output != NULL && store->output->durable > TKV_DATA_HEADER_SIZE)
-        tkv_load_write_hint(store, store->output);
+    for (unsigned i = 0; i < TKV_OUTPUT_COUNT; i++) {
+        struct tkv_datafile *output = store->outputs[i];
+
+        if (output != NULL && output->durable > TKV_DATA_HEADER_SIZE)
+            tkv_load_write_hint(store, output);
+    }
 }
 
 static enum tkv_status last_checkpoint(struct tkv_store *store, struct tkv_error *err)

@@ -30,6 +30,9 @@
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
 
+/* The compactor's output files that are open: for survivors.c. */
+enum { TKV_OUTPUT_YOUNG, TKV_OUTPUT_OLD, TKV_OUTPUT_COUNT };
+
 struct tkv_tombstones;
 
 struct tkv_counters {
@@ -73,7 +76,7 @@ struct tkv_store {
 
     struct tkv_mutex compact;
     /* Guarded by compact. */
-    struct tkv_datafile *output; /* receives the compactor's survivors; or NULL */
+    struct tkv_datafile *outputs[TKV_OUTPUT_COUNT]; /* receive survivors; or NULL */
 
     struct tkv_mutex upkeep;
     /* Guarded by upkeep. */

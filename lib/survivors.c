@@ -7,6 +7,14 @@
 
 /* ---- Appending ------------------------------------------------------------------- */
 
+/* What outlives its second file is likely to outlive more of them. */
+static struct tkv_datafile **output_of(const struct tkv_survivors *survivors)
+{
+    const bool again = survivors->source->file_class == TKV_FILE_COMPACTED;
+
+    return &survivors->store->outputs[again ? TKV_OUTPUT_OLD : TKV_OUTPUT_YOUNG];
+}
+
 static bool output_fits(const struct tkv_survivors *survivors, struct tkv_datafile *output,
                         size_t size)
 {
@@ -40,6 +48,7 @@ static enum tkv_status begin_output(struct tkv_survivors *survivors, size_t size
                                     struct tkv_error *err)
 {
     struct tkv_store *store = survivors->store;
+    struct tkv_datafile **output = output_of(survivors);
     uint64_t capacity = tkv_files_capacity(store), number;
     struct tkv_datafile *file;
     enum tkv_status status;
@@ -61,16 +70,16 @@ static enum tkv_status begin_output(struct tkv_survivors *survivors, size_t size
         tkv_datafile_release(file);
         return status;
     }
-    if (store->output != NULL)
-        atomic_store(&store->output->sealed, true);
-    store->output = file;
+    if (*output != NULL)
+        atomic_store(&(*output)->sealed, true);
+    *output = file;
     return TKV_OK;
 }
 
 /* Remember the output as it is before the first append. */
 static enum tkv_status note_output(struct tkv_survivors *survivors, struct tkv_error *err)
 {
-    struct tkv_datafile *file = survivors->store->output;
+    struct tkv_datafile *file = *output_of(survivors);
     struct tkv_survivors_output *outputs;
 
     for (size_t i = 0; i < survivors->output_count; i++) {
@@ -98,11 +107,12 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
 {
     struct tkv_survivors *survivors = context;
     struct tkv_store *store = survivors->store;
+    struct tkv_datafile **output = output_of(survivors);
     const unsigned flags = record->kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
     enum tkv_status status = TKV_OK;
     uint64_t offset;
 
-    if (store->output == NULL || !output_fits(survivors, store->output, size))
+    if (*output == NULL || !output_fits(survivors, *output, size))
         status = begin_output(survivors, size, err);
     if (status == TKV_OK)
         status = note_output(survivors, err);
@@ -111,16 +121,16 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     if (survivors->is_paced)
         tkv_upkeep_pace_copy(store, &survivors->paced_bytes, &survivors->paced_from_us,
                              size);
-    offset = tkv_datafile_append(store->output, bytes, size);
-    tkv_datafile_note_record(store->output, offset, record->seq,
+    offset = tkv_datafile_append(*output, bytes, size);
+    tkv_datafile_note_record(*output, offset, record->seq,
                              record->kind == TKV_RECORD_DELETE);
     tkv_usage_add(&store->totals.records, 1);
     tkv_usage_add(&store->disk_bytes, size);
     if (record->kind == TKV_RECORD_DELETE) {
-        tkv_usage_add(&store->output->usage.tombstone_bytes, size);
+        tkv_usage_add(&(*output)->usage.tombstone_bytes, size);
         tkv_usage_add(&store->totals.tombstone_bytes, size);
     }
-    *ret_place = tkv_place(store->output->slot, offset, flags);
+    *ret_place = tkv_place((*output)->slot, offset, flags);
     return TKV_OK;
 }
 
@@ -245,8 +255,10 @@ void tkv_survivors_undo(struct tkv_survivors *survivors)
                             output->record_sum);
         if (!output->is_new)
             continue;
-        if (store->output == output->file)
-            store->output = NULL;
+        for (unsigned j = 0; j < TKV_OUTPUT_COUNT; j++) {
+            if (store->outputs[j] == output->file)
+                store->outputs[j] = NULL;
+        }
         if (output->file->exists)
             tkv_files_unlink(store, output->file);
         tkv_files_remove(store, output->file);

@@ -3,8 +3,12 @@
  * survivors.h - the compactor's output files: where the records go that outlive their file.
  *
  * Invariant: until the index is repointed nothing refers to what was appended, and outputs[i]
- * says how that file was before. The output that is open belongs to the store and is filled
+ * says how that file was before. The outputs that are open belong to the store and are filled
  * by one compaction after another.
+ *
+ * There are two: one for what outlives a file that puts wrote, one for what outlives a file of
+ * survivors. Records that stay are so kept apart from those that only stayed a while, and are
+ * not copied again and again together with them. One compaction appends to one of the two.
  *
  * When something fails, tkv_survivors_undo() takes back what was appended. A failed sync
  * poisons the store, like any other.

@@ -244,7 +244,7 @@ TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
     CHECK_OK(tkv_checkpoint(f.store, &err));
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     put_bytes(&f, "b", 2, 8000); /* after the compactor's file */
-    CHECK(f.store->output != NULL && f.store->active != NULL);
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != NULL && f.store->active != NULL);
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;
     os = f.disk->os;

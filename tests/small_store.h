@@ -176,7 +176,7 @@ static inline void overwrite(const struct fixture *f, const char *name, uint64_t
     CHECK_EQ(simdisk_file_write(f->disk, name, bytes, size, offset), (int64_t)size);
 }
 
-static struct copy first; /* large */
+__attribute__((unused)) static struct copy first; /* large */
 
 #define DATA "0000000001.data" /* the first one */
 

@@ -4,7 +4,7 @@
  * one file:
  *
  *   pick      by the counters alone (lib/garbage.h)
- *   copy      survivors to the output file, without any lock (compactor/copy.h,
+ *   copy      survivors to an output file, without any lock (compactor/copy.h,
  *             lib/survivors.h)
  *   judge     the deletes (lib/judge.c)
  *   settle    write and sync the output; sync the log, so that whatever made a record dead is

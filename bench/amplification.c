@@ -27,6 +27,7 @@ struct scene {
     size_t value_size;
     struct tkv_store *store;
     uint8_t *values;
+    uint64_t draw_count;
 };
 
 static struct tkv_error err;
@@ -82,7 +83,7 @@ static double overwrite(struct scene *scene, const uint32_t *draws, uint64_t *at
     uint64_t samples = 0;
 
     for (uint64_t i = 0; i < scene->keys; i++, ++*at) {
-        put(scene, draws[*at & (BENCH_DRAWS - 1)], *at);
+        put(scene, draws[*at & (scene->draw_count - 1)], *at);
         if (i % 1024 == 0) {
             const struct tkv_stats stats = stats_of(scene);
 
@@ -96,7 +97,7 @@ static double overwrite(struct scene *scene, const uint32_t *draws, uint64_t *at
 static void measure(struct scene *scene, enum bench_distribution distribution,
                     double space_factor)
 {
-    uint32_t *draws = bench_draw(distribution, scene->keys, 1);
+    uint32_t *draws = bench_draw(distribution, scene->keys, scene->draw_count, 1);
     struct tkv_stats before, after;
     double space = 0, live;
     uint64_t at = 0;
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
         scene.rounds = strtoull(argv[4], NULL, 10);
     if (scene.keys == 0 || scene.value_size == 0 || scene.rounds == 0)
         bench_die("bench_amplification", "read the arguments", "at least one of each");
+    scene.draw_count = bench_draw_count(2 * scene.rounds * scene.keys);
     scene.values = bench_values_new(scene.value_size);
     for (unsigned i = 0; i < 3; i++) {
         measure(&scene, BENCH_UNIFORM, factors[i]);

@@ -21,6 +21,7 @@ struct bench_opening {
     enum bench_durability durability;
     uint64_t keys; /* how many there will be */
     size_t value_size;
+    uint64_t cache_size; /* for engines that have a cache of their own */
 };
 
 /* `key` has BENCH_KEY_SIZE bytes everywhere. */

@@ -26,7 +26,9 @@ static void *open_db(const struct bench_opening *opening)
     if (b == NULL)
         bench_die("berkeleydb", "open", "no memory");
     check(db_env_create(&b->env, 0), "create");
-    check(b->env->set_cachesize(b->env, 1, 0, 1), "cache size");
+    check(b->env->set_cachesize(b->env, (u_int32_t)(opening->cache_size >> 30),
+                                (u_int32_t)(opening->cache_size & ((1u << 30) - 1)), 1),
+          "cache size");
     check(b->env->set_lk_detect(b->env, DB_LOCK_DEFAULT), "deadlock detection");
     if (opening->durability != BENCH_ALWAYS)
         check(b->env->set_flags(b->env, DB_TXN_WRITE_NOSYNC, 1), "flags");
@@ -131,7 +133,8 @@ static void settle(void *pointer)
 
 const struct bench_engine bench_engine_berkeleydb = {
     .name = "berkeleydb",
-    .settings = "B-tree, transactions, 1 GiB cache; none: the log is written, not synced",
+    .settings = "B-tree, transactions, 1 GiB cache (a quarter of a memory limit); none: "
+                "the log is written, not synced",
     .open = open_db,
     .close = close_db,
     .put = put,

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CACHE_SIZE  ((size_t)1 << 30)
 #define BUFFER_SIZE ((size_t)64 << 20)
 
 struct level {
@@ -32,7 +31,7 @@ static void *open_level(const struct bench_opening *opening)
     if (l == NULL)
         bench_die("leveldb", "open", "no memory");
     l->options = leveldb_options_create();
-    l->cache = leveldb_cache_create_lru(CACHE_SIZE);
+    l->cache = leveldb_cache_create_lru(opening->cache_size);
     l->filter = leveldb_filterpolicy_create_bloom(10);
     l->reading = leveldb_readoptions_create();
     l->writing = leveldb_writeoptions_create();
@@ -117,7 +116,8 @@ static void settle(void *pointer)
 
 const struct bench_engine bench_engine_leveldb = {
     .name = "leveldb",
-    .settings = "1 GiB block cache, bloom filter of 10 bits, 64 MiB write buffer, no "
+    .settings = "1 GiB block cache (a quarter of a memory limit), bloom filter of 10 bits, "
+                "64 MiB write buffer, no "
                 "compression; compacted before reads",
     .open = open_level,
     .close = close_level,

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CACHE_SIZE ((size_t)1 << 30)
-#define MULTI_MAX  64u
+#define MULTI_MAX 64u
 
 struct rocks {
     rocksdb_t *db;
@@ -22,12 +21,12 @@ static void check(char *error, const char *what)
         bench_die("rocksdb", what, error);
 }
 
-static void set_options(rocksdb_options_t *options)
+static void set_options(rocksdb_options_t *options, size_t cache_size)
 {
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
 
     rocksdb_block_based_options_set_block_cache(table,
-                                                rocksdb_cache_create_lru(CACHE_SIZE));
+                                                rocksdb_cache_create_lru(cache_size));
     rocksdb_block_based_options_set_filter_policy(table,
                                                   rocksdb_filterpolicy_create_bloom(10));
     rocksdb_options_set_block_based_table_factory(options, table);
@@ -46,7 +45,7 @@ static void *open_rocks(const struct bench_opening *opening)
     r->options = rocksdb_options_create();
     r->reading = rocksdb_readoptions_create();
     r->writing = rocksdb_writeoptions_create();
-    set_options(r->options);
+    set_options(r->options, opening->cache_size);
     rocksdb_writeoptions_set_sync(r->writing, opening->durability == BENCH_ALWAYS);
     r->db = rocksdb_open(r->options, opening->path, &error);
     check(error, "open");
@@ -156,7 +155,8 @@ static void settle(void *pointer)
 
 const struct bench_engine bench_engine_rocksdb = {
     .name = "rocksdb",
-    .settings = "1 GiB block cache, bloom filter of 10 bits, 64 MiB write buffer, no "
+    .settings = "1 GiB block cache (a quarter of a memory limit), bloom filter of 10 bits, "
+                "64 MiB write buffer, no "
                 "compression, 2 background threads; compacted before reads",
     .open = open_rocks,
     .close = close_rocks,

@@ -27,8 +27,9 @@ static void *open_connection(const struct bench_opening *opening)
     char config[256];
 
     snprintf(config, sizeof config,
-             "create,cache_size=1GB,session_max=200,log=(enabled=true),"
+             "create,cache_size=%llu,session_max=200,log=(enabled=true),"
              "transaction_sync=(enabled=%s,method=fsync)",
+             (unsigned long long)opening->cache_size,
              opening->durability == BENCH_ALWAYS ? "true" : "false");
     check(wiredtiger_open(opening->path, NULL, config, &connection), "open");
     check(connection->open_session(connection, NULL, NULL, &session), "session");
@@ -128,7 +129,8 @@ static void settle(void *pointer)
 
 const struct bench_engine bench_engine_wiredtiger = {
     .name = "wiredtiger",
-    .settings = "1 GB cache, log enabled, sync by fsync; checkpoint before reads",
+    .settings = "1 GiB cache (a quarter of a memory limit), log enabled, sync by fsync; "
+                "checkpoint before reads",
     .none_caveat = "log records that are still in the process are lost",
     .open = open_connection,
     .close = close_connection,

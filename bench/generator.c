@@ -11,6 +11,8 @@
 
 #define THETA       0.99
 #define VALUE_START 4096u /* values begin at one of so many offsets */
+#define DRAWS_MIN   (UINT64_C(1) << 20)
+#define DRAWS_MAX   (UINT64_C(1) << 24)
 
 uint64_t bench_random(uint64_t *state)
 {
@@ -60,9 +62,19 @@ static uint64_t zipf_next(const struct zipf *z, uint64_t *state)
     return number < (uint64_t)z->n ? number : (uint64_t)z->n - 1;
 }
 
-uint32_t *bench_draw(enum bench_distribution distribution, uint64_t keys, uint64_t seed)
+uint64_t bench_draw_count(uint64_t keys)
 {
-    uint32_t *draws = malloc(BENCH_DRAWS * sizeof *draws);
+    uint64_t count = DRAWS_MIN;
+
+    while (count < keys && count < DRAWS_MAX)
+        count *= 2;
+    return count;
+}
+
+uint32_t *bench_draw(enum bench_distribution distribution, uint64_t keys, uint64_t count,
+                     uint64_t seed)
+{
+    uint32_t *draws = malloc(count * sizeof *draws);
     uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     struct zipf z = {.n = 0};
 
@@ -70,7 +82,7 @@ uint32_t *bench_draw(enum bench_distribution distribution, uint64_t keys, uint64
         bench_die("bench", "draw keys", "no memory");
     if (distribution != BENCH_UNIFORM)
         z = zipf_new(keys);
-    for (uint64_t i = 0; i < BENCH_DRAWS; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         uint64_t number = distribution == BENCH_UNIFORM ? bench_random(&state) % keys
                                                         : zipf_next(&z, &state);
 

@@ -14,13 +14,15 @@ enum bench_distribution {
     BENCH_LATEST /* the same without the scrambling: 0 is the hottest */
 };
 
-#define BENCH_DRAWS (UINT64_C(1) << 20)
-
 /* xorshift64: fast, and good enough to choose keys. */
 uint64_t bench_random(uint64_t *state);
 
-/* BENCH_DRAWS numbers below `keys`; free() them. */
-uint32_t *bench_draw(enum bench_distribution distribution, uint64_t keys, uint64_t seed);
+/* How many draws are enough for so many keys: a power of two, not below their number as long as
+ * the draws fit into 64 MiB, so that no small part of the keys passes for all of them. */
+uint64_t bench_draw_count(uint64_t keys);
+/* `count` numbers below `keys`; free() them. */
+uint32_t *bench_draw(enum bench_distribution distribution, uint64_t keys, uint64_t count,
+                     uint64_t seed);
 
 /* Key number `number` as 16 digits; neighbours do not look alike, nor do they sort so. */
 void bench_key(uint64_t number, char key[BENCH_KEY_SIZE]);

@@ -2,6 +2,7 @@
 /* latency.c - values below 64 ns have a bucket each; above, 64 for each power of two. */
 #include "latency.h"
 
+#include <sys/prctl.h>
 #include <time.h>
 
 static unsigned bucket_of(uint64_t ns)
@@ -63,4 +64,13 @@ uint64_t bench_now_ns(void)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void bench_sleep_until_ns(uint64_t due_ns)
+{
+    const struct timespec t = {(time_t)(due_ns / 1000000000u),
+                               (long)(due_ns % 1000000000u)};
+
+    (void)prctl(PR_SET_TIMERSLACK, 1); /* instead of 50 us */
+    (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }

@@ -21,5 +21,7 @@ void bench_latency_merge(struct bench_latency *into, const struct bench_latency 
 double bench_latency_quantile_us(const struct bench_latency *latency, double share);
 
 uint64_t bench_now_ns(void);
+/* Sleep until then; about as exact as a switch of threads. */
+void bench_sleep_until_ns(uint64_t due_ns);
 
 #endif

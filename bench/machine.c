@@ -17,6 +17,12 @@
 #define BLOCK  4096u
 #define BLOCKS 4096u
 
+/* Where control groups are, in version 2 and in version 1, and what the limit is called. */
+static const char *const groups[2][2] = {
+    {"/sys/fs/cgroup/tinykv-bench",        "memory.max"           },
+    {"/sys/fs/cgroup/memory/tinykv-bench", "memory.limit_in_bytes"}
+};
+
 static uint64_t walked_bytes;
 
 static int add_size(const char *path, const struct stat *st, int type, struct FTW *where)
@@ -84,6 +90,40 @@ uint64_t bench_rss_bytes(void)
         pages = 0;
     (void)fclose(file);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool write_number(const char *directory, const char *name, uint64_t number)
+{
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    file = fopen(path, "we");
+    if (file == NULL)
+        return false;
+    fprintf(file, "%" PRIu64 "\n", number);
+    return fclose(file) == 0;
+}
+
+bool bench_limit_memory(uint64_t bytes)
+{
+    if (bytes == 0)
+        return true;
+    for (unsigned version = 0; version < 2; version++) {
+        const char *const group = groups[version][0];
+
+        (void)mkdir(group, 0755);
+        if (write_number(group, groups[version][1], bytes) &&
+            write_number(group, "cgroup.procs", (uint64_t)getpid()))
+            return true;
+    }
+    return false;
+}
+
+void bench_remove_memory_limit(void)
+{
+    for (unsigned version = 0; version < 2; version++)
+        (void)rmdir(groups[version][0]);
 }
 
 static void write_block(int fd, const void *block, uint64_t number)

@@ -3,6 +3,7 @@
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Bytes that the files below `path` occupy. */
@@ -15,6 +16,12 @@ uint64_t bench_rss_bytes(void);
 
 /* Remove a directory and everything in it; fine when there is none. */
 void bench_remove(const char *path);
+/* Hold this process to so many bytes, page cache included, by a control group; 0: no limit.
+ * False where that takes more rights than the process has. */
+bool bench_limit_memory(uint64_t bytes);
+/* Remove the control group, once no process is in it. */
+void bench_remove_memory_limit(void);
+
 /* The speed of the machine's disk: 4 KiB blocks that were written before, overwritten one after
  * the other with O_DIRECT|O_DSYNC. Writes a second; 0 where that is refused. */
 double bench_bare_writes(const char *path, double seconds);

@@ -19,16 +19,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAMPLE      32u
-#define CLOCK_EVERY 16u
-#define KILL_SHARE  50u /* one key in so many is written again before the kill */
+#define SAMPLE       32u
+#define CACHE_SIZE   (UINT64_C(1) << 30) /* of engines that have one */
+#define CLOCK_EVERY  16u
+#define KILL_SHARE   50u /* one key in so many is written again before the kill */
+#define ROUNDS_LIMIT 8   /* times the seconds: what a workload of rounds may take */
 
 struct thread {
     struct bench_actor actor;
     bench_operation *operation;
     uint64_t operations, limit; /* done; to do, 0 for a time */
     uint64_t until_ns, interval_ns;
-    bool times_all;
+    bool times_all, sleeps;
     atomic_bool *stop; /* NULL unless in the background */
     struct bench_latency *latency;
     pthread_t id;
@@ -48,8 +50,8 @@ static bool is_over(const struct thread *t)
 {
     if (t->stop != NULL)
         return atomic_load_explicit(t->stop, memory_order_relaxed);
-    if (t->limit != 0)
-        return t->operations >= t->limit;
+    if (t->limit != 0 && t->operations >= t->limit)
+        return true;
     return t->operations % CLOCK_EVERY == 0 && bench_now_ns() >= t->until_ns;
 }
 
@@ -68,8 +70,10 @@ static void run_open(struct thread *t)
     uint64_t due_ns = bench_now_ns();
 
     while (due_ns < t->until_ns) {
+        if (t->sleeps && bench_now_ns() < due_ns)
+            bench_sleep_until_ns(due_ns);
         while (bench_now_ns() < due_ns)
-            ; /* a sleep would be late by more than what is measured */
+            ; /* a sleep is late by more than what some operations take */
         operate_timed(t, due_ns);
         due_ns += t->interval_ns;
     }
@@ -117,6 +121,7 @@ static void cast_actor(struct cast *c, const struct bench_settings *s,
         .session = engine->session_new != NULL ? engine->session_new(db) : db,
         /* Threads begin at different draws. */
         .draws = c->draws,
+        .draw_mask = bench_draw_count(s->keys) - 1,
         .values = c->values,
         .buffer = must(malloc(s->value_size + 1)),
         .value_size = s->value_size,
@@ -135,7 +140,8 @@ static void cast_new(struct cast *c, const struct bench_settings *s,
     memset(c, 0, sizeof *c);
     c->count = w->threads;
     c->has_background = w->background != NULL;
-    c->draws = bench_draw(w->distribution, s->keys, 1 + w->threads);
+    c->draws =
+        bench_draw(w->distribution, s->keys, bench_draw_count(s->keys), 1 + w->threads);
     c->values = bench_values_new(s->value_size);
     c->latencies = must(calloc(c->count + 1, sizeof *c->latencies));
     for (unsigned i = 0; i < c->count + c->has_background; i++) {
@@ -144,7 +150,8 @@ static void cast_new(struct cast *c, const struct bench_settings *s,
         c->threads[i].times_all = w->durability == BENCH_ALWAYS;
         c->threads[i].stop = i < c->count ? NULL : &c->stop;
         /* Elsewhere among the draws, so that threads do not follow each other. */
-        c->threads[i].operations = w->store == BENCH_READ ? i * 65536 : 0;
+        c->threads[i].operations = w->rounds == 0 ? i * 65536 : 0;
+        c->threads[i].sleeps = c->count >= (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     }
 }
 
@@ -163,7 +170,7 @@ static void cast_free(struct cast *c)
 }
 
 /* Returns how many operations were done. */
-static uint64_t cast_play(struct cast *c, double seconds, uint64_t limit, double rate)
+static uint64_t cast_play(struct cast *c, uint64_t ns, uint64_t limit, double rate)
 {
     const uint64_t started_ns = bench_now_ns();
     const unsigned all = c->count + c->has_background;
@@ -175,7 +182,7 @@ static uint64_t cast_play(struct cast *c, double seconds, uint64_t limit, double
 
         operations -= i < c->count ? t->operations : 0;
         t->limit = limit;
-        t->until_ns = started_ns + (uint64_t)(seconds * 1e9);
+        t->until_ns = started_ns + ns;
         t->interval_ns = rate > 0 ? (uint64_t)(1e9 * c->count / rate) : 0;
         memset(t->latency, 0, sizeof *t->latency);
         if (pthread_create(&t->id, NULL, thread_main, t) != 0)
@@ -203,8 +210,14 @@ struct scene {
 
 static void open_db(struct scene *scene, enum bench_durability durability)
 {
-    const struct bench_opening opening = {scene->path, durability, scene->settings->keys,
-                                          scene->settings->value_size};
+    const struct bench_settings *s = scene->settings;
+    const struct bench_opening opening = {
+        .path = scene->path,
+        .durability = durability,
+        .keys = s->keys,
+        .value_size = s->value_size,
+        .cache_size = s->memory_limit != 0 ? s->memory_limit / 4 : CACHE_SIZE,
+    };
 
     scene->db = scene->engine->open(&opening);
 }
@@ -218,12 +231,20 @@ static void summarize(const struct cast *c, uint64_t operations,
         bench_latency_merge(all, &c->latencies[i]);
     result->operations_per_second =
         (double)operations * w->records * 1e9 / (double)c->elapsed_ns;
+    result->operations = operations * w->records;
     result->p50_us = bench_latency_quantile_us(all, 0.5);
     result->p99_us = bench_latency_quantile_us(all, 0.99);
     result->p999_us = bench_latency_quantile_us(all, 0.999);
     result->max_us = (double)all->max_ns / 1000;
     result->is_valid = true;
     free(all);
+}
+
+static uint64_t time_of(const struct bench_settings *s, const struct bench_workload *w)
+{
+    if (w->store == BENCH_FILL)
+        return INT64_MAX;
+    return (uint64_t)(s->seconds * (w->rounds != 0 ? ROUNDS_LIMIT : 1) * 1e9);
 }
 
 static void play(struct scene *scene, const struct bench_workload *w,
@@ -235,8 +256,9 @@ static void play(struct scene *scene, const struct bench_workload *w,
 
     cast_new(c, s, scene->engine, w, scene->db);
     if (w->rounds == 0)
-        (void)cast_play(c, s->seconds / 2, 0, 0); /* let logs grow and caches fill */
-    operations = cast_play(c, s->seconds,
+        (void)cast_play(c, (uint64_t)(s->seconds / 2 * 1e9), 0,
+                        0); /* let logs grow and caches fill */
+    operations = cast_play(c, time_of(s, w),
                            (uint64_t)(w->rounds * (double)s->keys / w->threads), s->rate);
     summarize(c, operations, w, result);
     result->rss_bytes = bench_rss_bytes();
@@ -327,31 +349,6 @@ static void write_and_die(struct scene *scene)
 
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
-/* A cgroup of version 2 for this process; without the right to make one, the run is invalid. */
-static bool limit_memory(uint64_t bytes)
-{
-    static const char *const group = "/sys/fs/cgroup/tinykv-bench";
-    char name[128];
-    FILE *file;
-
-    if (bytes == 0)
-        return true;
-    (void)mkdir(group, 0755);
-    snprintf(name, sizeof name, "%s/memory.max", group);
-    file = fopen(name, "we");
-    if (file == NULL)
-        return false;
-    fprintf(file, "%llu\n", (unsigned long long)bytes);
-    if (fclose(file) != 0)
-        return false;
-    snprintf(name, sizeof name, "%s/cgroup.procs", group);
-    file = fopen(name, "we");
-    if (file == NULL)
-        return false;
-    fprintf(file, "%d\n", (int)getpid());
-    return fclose(file) == 0;
-}
-
 static void in_child(struct scene *scene, const struct bench_workload *w, size_t count,
                      struct bench_result *results, bool dies)
 {
@@ -361,8 +358,9 @@ static void in_child(struct scene *scene, const struct bench_workload *w, size_t
     if (child < 0)
         bench_die("bench", "run", "no process");
     if (child == 0) {
-        if (!limit_memory(scene->settings->memory_limit))
-            bench_die("bench", "memory limit", "needs a writable /sys/fs/cgroup");
+        if (!bench_limit_memory(scene->settings->memory_limit))
+            bench_die("bench", "memory limit",
+                      "needs a control group below /sys/fs/cgroup");
         if (dies)
             write_and_die(scene);
         else

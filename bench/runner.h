@@ -22,6 +22,7 @@ struct bench_result {
     double operations_per_second; /* records, where an operation has several */
     double seconds;               /* of opening */
     double p50_us, p99_us, p999_us, max_us;
+    uint64_t operations;
     uint64_t disk_bytes, device_bytes, rss_bytes;
 };
 

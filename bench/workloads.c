@@ -10,7 +10,7 @@
 
 static uint64_t drawn(const struct bench_actor *a, uint64_t i)
 {
-    return a->draws[i & (BENCH_DRAWS - 1)];
+    return a->draws[i & a->draw_mask];
 }
 
 static void put_number(struct bench_actor *a, uint64_t number)
@@ -152,33 +152,38 @@ static void ycsb_f(struct bench_actor *a, uint64_t i)
 
 /* clang-format off */
 const struct bench_workload bench_workloads[] = {
-    {"put",                1, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0,  true,  false, false},
-    {"put",                4, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0,  true,  false, false},
-    {"put",               16, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0,  true,  false, false},
-    {"put",               64, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0,  true,  false, false},
-    {"put_batch_100",      1, S, BENCH_EMPTY,  put_batch_100,  100,  NULL,      U, 0,  false, false, false},
-    {"put_batch",          1, S, BENCH_EMPTY,  put_batch_1000, 1000, NULL,      U, 0,  false, false, false},
-    {"put",                1, N, BENCH_FILL,   put_next,       1,    NULL,      U, 1,  true,  false, false},
-    {"get",                1, N, BENCH_READ,   get,            1,    NULL,      U, 0,  true,  false, false},
-    {"get",                2, N, BENCH_READ,   get,            1,    NULL,      U, 0,  true,  false, false},
-    {"get",                4, N, BENCH_READ,   get,            1,    NULL,      U, 0,  false, false, false},
-    {"get_missing",        1, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0,  true,  false, false},
-    {"get_missing",        2, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0,  false, false, false},
-    {"multi_get",          1, N, BENCH_READ,   multi_get,      16,   NULL,      U, 0,  true,  false, false},
-    {"ycsb_c",             1, N, BENCH_READ,   get,            1,    NULL,      Z, 0,  false, false, false},
-    {"ycsb_c",             2, N, BENCH_READ,   get,            1,    NULL,      Z, 0,  false, false, false},
-    {"open_after_close",   1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0,  false, true,  false},
-    {"open_after_kill",    1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0,  false, true,  true},
-    {"read_while_writing", 1, N, BENCH_CHANGE, get,            1,    overwrite, U, 0,  false, false, false},
-    {"ycsb_a",             1, N, BENCH_CHANGE, ycsb_a,         1,    NULL,      Z, 0,  false, false, false},
-    {"ycsb_a",             2, N, BENCH_CHANGE, ycsb_a,         1,    NULL,      Z, 0,  false, false, false},
-    {"ycsb_b",             1, N, BENCH_CHANGE, ycsb_b,         1,    NULL,      Z, 0,  false, false, false},
-    {"ycsb_b",             2, N, BENCH_CHANGE, ycsb_b,         1,    NULL,      Z, 0,  false, false, false},
-    {"ycsb_d",             1, N, BENCH_CHANGE, ycsb_d,         1,    NULL,      BENCH_LATEST, 0, false, false, false},
-    {"ycsb_f",             1, N, BENCH_CHANGE, ycsb_f,         1,    NULL,      Z, 0,  false, false, false},
-    {"overwrite",          1, N, BENCH_CHANGE, overwrite,      1,    NULL,      U, 2,  false, false, false},
-    {"overwrite_zipf",     1, N, BENCH_CHANGE, overwrite,      1,    NULL,      Z, 2,  false, false, false},
-    {"delete",             1, N, BENCH_CHANGE, delete_next,    1,    NULL,      U, 1,  false, false, false},
+    {"put",                 1, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, true,  false, false, false},
+    {"put",                 2, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, false, true,  false, false},
+    {"put",                 4, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, true,  false, false, false},
+    {"put",                 8, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, false, true,  false, false},
+    {"put",                16, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, true,  false, false, false},
+    {"put",                32, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, false, true,  false, false},
+    {"put",                64, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, true,  false, false, false},
+    {"put_batch_100",       1, S, BENCH_EMPTY,  put_batch_100,  100,  NULL,      U, 0, false, false, false, false},
+    {"put_batch",           1, S, BENCH_EMPTY,  put_batch_1000, 1000, NULL,      U, 0, false, false, false, false},
+    {"put_batch_100",       1, N, BENCH_EMPTY,  put_batch_100,  100,  NULL,      U, 0, false, false, false, false},
+    {"put_batch",           1, N, BENCH_EMPTY,  put_batch_1000, 1000, NULL,      U, 0, false, false, false, false},
+    {"put",                 1, N, BENCH_FILL,   put_next,       1,    NULL,      U, 1, true,  false, false, false},
+    {"get",                 1, N, BENCH_READ,   get,            1,    NULL,      U, 0, true,  false, false, false},
+    {"get",                 2, N, BENCH_READ,   get,            1,    NULL,      U, 0, true,  false, false, false},
+    {"get",                 4, N, BENCH_READ,   get,            1,    NULL,      U, 0, false, false, false, false},
+    {"get_missing",         1, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, true,  false, false, false},
+    {"get_missing",         2, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, false, false, false, false},
+    {"multi_get",           1, N, BENCH_READ,   multi_get,      16,   NULL,      U, 0, true,  false, false, false},
+    {"ycsb_c",              1, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
+    {"ycsb_c",              2, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
+    {"open_after_close",    1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0, false, false, true,  false},
+    {"open_after_kill",     1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0, false, false, true,  true},
+    {"read_while_writing",  1, N, BENCH_CHANGE, get,            1,    overwrite, U, 0, false, false, false, false},
+    {"ycsb_a",              1, N, BENCH_CHANGE, ycsb_a,         1,    NULL,      Z, 0, false, false, false, false},
+    {"ycsb_a",              2, N, BENCH_CHANGE, ycsb_a,         1,    NULL,      Z, 0, false, false, false, false},
+    {"ycsb_b",              1, N, BENCH_CHANGE, ycsb_b,         1,    NULL,      Z, 0, false, false, false, false},
+    {"ycsb_b",              2, N, BENCH_CHANGE, ycsb_b,         1,    NULL,      Z, 0, false, false, false, false},
+    {"ycsb_d",              1, N, BENCH_CHANGE, ycsb_d,         1,    NULL,      BENCH_LATEST, 0, false, false, false, false},
+    {"ycsb_f",              1, N, BENCH_CHANGE, ycsb_f,         1,    NULL,      Z, 0, false, false, false, false},
+    {"overwrite",           1, N, BENCH_CHANGE, overwrite,      1,    NULL,      U, 2, false, false, false, false},
+    {"overwrite_zipf",      1, N, BENCH_CHANGE, overwrite,      1,    NULL,      Z, 2, false, false, false, false},
+    {"delete",              1, N, BENCH_CHANGE, delete_next,    1,    NULL,      U, 1, false, false, false, false},
 };
 /* clang-format on */
 

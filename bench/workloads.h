@@ -16,6 +16,7 @@ struct bench_actor {
     const struct bench_engine *engine;
     void *session;
     const uint32_t *draws; /* which key comes next */
+    uint64_t draw_mask;
     const uint8_t *values;
     uint8_t *buffer; /* for a value that is read */
     size_t value_size;
@@ -44,8 +45,11 @@ struct bench_workload {
     unsigned records;            /* in one operation */
     bench_operation *background; /* what one more thread does meanwhile; or NULL */
     enum bench_distribution distribution;
-    double rounds; /* so many operations as there are keys times this; 0: for a time */
+    /* So many operations as there are keys times this, though no longer than some times a
+     * workload that runs for a time, unless it fills; 0: for a time. */
+    double rounds;
     bool in_quick; /* runs with --quick */
+    bool is_extra; /* runs only when it is named with its threads */
     /* Instead of operations: how long opening takes, after a close or a kill. */
     bool opens, kills;
 };

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Lists ------------------------------------------------------------------------------ */
+
+static bool is_listed(const char *list, const char *name)
+{
+    const size_t size = strlen(name);
+
+    for (const char *at = list; *at != 0; at += *at == ',') {
+        const size_t length = strcspn(at, ",");
+
+        if (length == size && memcmp(at, name, size) == 0)
+            return true;
+        at += length;
+    }
+    return false;
+}
+
+/* A workload is named as put, put:16 or put:16:always. */
+bool bench_is_wanted(const struct bench_options *o, const struct bench_workload *w)
+{
+    char name[64];
+
+    if (o->quick && !w->in_quick)
+        return false;
+    if (o->only == NULL)
+        return !w->is_extra;
+    if (!w->is_extra && is_listed(o->only, w->name))
+        return true;
+    snprintf(name, sizeof name, "%s:%u", w->name, w->threads);
+    if (is_listed(o->only, name))
+        return true;
+    snprintf(name, sizeof name, "%s:%u:%s", w->name, w->threads,
+             w->durability == BENCH_ALWAYS ? "always" : "none");
+    return is_listed(o->only, name);
+}
+
+bool bench_is_chosen(const struct bench_options *o, const struct bench_engine *engine)
+{
+    if (o->engines != NULL)
+        return is_listed(o->engines, engine->name);
+    /* Nobody chooses it for speed any more, and it takes long. */
+    return !o->quick || strcmp(engine->name, "berkeleydb") != 0;
+}
+
+/* ---- Arguments ---------------------------------------------------------------------------- */
+
+static _Noreturn void usage(void)
+{
+    fprintf(stderr,
+            "usage: tinykv-bench [--quick] [--json FILE] [--only WORKLOAD,...] [--engine "
+            "ENGINE,...]\n"
+            "                    [--keys N] [--value-size BYTES] [--runs 1..%u] "
+            "[--seconds S]\n"
+            "                    [--rate OPS] [--memory-limit BYTES] [--dir DIRECTORY] "
+            "[--facts FILE]\n"
+            "a WORKLOAD is a name, or name:threads, or name:threads:always|none\n",
+            BENCH_RUNS_MAX);
+    exit(2);
+}
+
+static double number(const char *text, double least, double most)
+{
+    char *end;
+    const double value = strtod(text, &end);
+
+    if (*text == 0 || *end != 0 || value < least || value > most)
+        usage();
+    return value;
+}
+
+static FILE *file_new(const char *path)
+{
+    FILE *file = fopen(path, "we");
+
+    if (file == NULL)
+        bench_die("bench", path, strerror(errno));
+    return file;
+}
+
+static void set_quick(struct bench_options *o)
+{
+    o->quick = true;
+    o->runs = 3;
+    o->settings.seconds = 0.3;
+}
+
+static void set_option(struct bench_options *o, int option, const char *argument)
+{
+    struct bench_settings *s = &o->settings;
+
+    switch (option) {
+    case 'q':
+        set_quick(o);
+        break;
+    case 'j':
+        o->json = file_new(argument);
+        break;
+    case 'f':
+        o->facts = file_new(argument);
+        break;
+    case 'o':
+        o->only = argument;
+        break;
+    case 'e':
+        o->engines = argument;
+        break;
+    case 'd':
+        s->directory = argument;
+        break;
+    case 'k':
+        s->keys = (uint64_t)number(argument, 100, 4e9);
+        break;
+    case 'v':
+        s->value_size = (size_t)number(argument, 0, 64e6);
+        break;
+    case 'r':
+        o->runs = (unsigned)number(argument, 1, BENCH_RUNS_MAX);
+        break;
+    case 's':
+        s->seconds = number(argument, 0.01, 3600);
+        break;
+    case 'R':
+        s->rate = number(argument, 0, 1e9);
+        break;
+    case 'm':
+        s->memory_limit = (uint64_t)number(argument, 0, 1e15);
+        break;
+    default:
+        usage();
+    }
+}
+
+void bench_parse(int argc, char **argv, struct bench_options *ret_options)
+{
+    static const struct option options[] = {
+        {"quick",        no_argument,       NULL, 'q'},
+        {"json",         required_argument, NULL, 'j'},
+        {"facts",        required_argument, NULL, 'f'},
+        {"only",         required_argument, NULL, 'o'},
+        {"engine",       required_argument, NULL, 'e'},
+        {"dir",          required_argument, NULL, 'd'},
+        {"keys",         required_argument, NULL, 'k'},
+        {"value-size",   required_argument, NULL, 'v'},
+        {"runs",         required_argument, NULL, 'r'},
+        {"seconds",      required_argument, NULL, 's'},
+        {"rate",         required_argument, NULL, 'R'},
+        {"memory-limit", required_argument, NULL, 'm'},
+        {NULL,           0,                 NULL, 0  }
+    };
+    int option;
+
+    *ret_options = (struct bench_options){
+        .settings = {.keys = 1000000, .value_size = 100, .seconds = 1},
+          .runs = 5
+    };
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        set_option(ret_options, option, optarg);
+    if (optind != argc)
+        usage();
+}

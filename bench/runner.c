@@ -52,17 +52,19 @@ static bool is_over(const struct thread *t)
         return atomic_load_explicit(t->stop, memory_order_relaxed);
     if (t->limit != 0 && t->operations >= t->limit)
         return true;
-    return t->operations % CLOCK_EVERY == 0 && bench_now_ns() >= t->until_ns;
+    if (!t->times_all && t->operations % CLOCK_EVERY != 0)
+        return false;
+    return bench_now_ns() >= t->until_ns;
 }
 
 static void run_closed(struct thread *t)
 {
-    while (!is_over(t)) {
+    do {
         if (t->times_all || t->operations % SAMPLE == 0)
             operate_timed(t, 0);
         else
             t->operation(&t->actor, t->operations++);
-    }
+    } while (!is_over(t));
 }
 
 static void run_open(struct thread *t)

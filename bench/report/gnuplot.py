@@ -41,7 +41,7 @@ def line_command(line, number):
     elif line.style == 'dashed':
         with_style = f'lines lw 1.5 dt 2 {look}'
     elif line.style == 'points':
-        with_style = f'points lw 1.5 {look} pt {MARKS[line.look]} ps 1.1'
+        with_style = f'points lw 1.5 {look} pt {MARKS[line.look]} ps 1.2'
     else:
         with_style = f'linespoints lw {width} {look}{marks}'
     return f'$data{number} using 1:2 with {with_style} title {quoted(line.title)}'

@@ -3,10 +3,10 @@
 import re
 
 
-def table(header, rows):
-    """Columns after the first are numbers: they are aligned to the right."""
+def table(header, rows, column='---:'):
+    """Columns after the first are numbers, aligned to the right, unless it is said otherwise."""
     lines = ['| ' + ' | '.join(header) + ' |',
-             '|---|' + '---:|' * (len(header) - 1)]
+             '|---|' + (column + '|') * (len(header) - 1)]
     lines += ['| ' + ' | '.join(row) + ' |' for row in rows]
     return '\n'.join(lines)
 

@@ -5,11 +5,15 @@ import amplification
 import bars
 from gnuplot import ENGINE_LOOKS, Line, Plot
 
-LOG_X = 'set logscale x\nset format x "%.0s %c"\n'
 LOG_Y = 'set logscale y\n'
 
 
-def by_threads(results, workload, durability, title):
+def key_axis(lines):
+    return ('set logscale x\nset format x "%.0s %c"\n'
+            f'set xrange [{lines[0]["keys"] * 0.7:g}:{lines[-1]["keys"] * 1.4:g}]\n')
+
+
+def by_threads(results, workload, durability, title, y_axis):
     bench = results.bench('threads')
     counts = bench.threads(workload, durability)
     lines = []
@@ -19,17 +23,18 @@ def by_threads(results, workload, durability, title):
     if not counts:
         return None
     ticks = ', '.join(str(n) for n in counts)
-    more = (f'set logscale x 2\nset xtics ({ticks})\nset xrange [{counts[0]}:{counts[-1]}]\n'
-            'set logscale y\nset format y "%.0s %c"\n')
+    more = (f'set logscale x 2\nset xtics ({ticks})\n'
+            f'set xrange [{counts[0] * 0.95:g}:{counts[-1] * 1.05:g}]\n'
+            f'{y_axis}set format y "%.0s %c"\n')
     return [Plot(title, 'threads', 'operations a second', lines, more)], 420
 
 
 def threads_put(results):
-    return by_threads(results, 'put', 'always', 'Durable puts by threads')
+    return by_threads(results, 'put', 'always', 'Durable puts by threads', LOG_Y)
 
 
 def threads_get(results):
-    return by_threads(results, 'get', 'none', 'Gets by threads')
+    return by_threads(results, 'get', 'none', 'Gets by threads', 'set yrange [0:]\n')
 
 
 # ---- Latency over time ------------------------------------------------------------------------
@@ -74,7 +79,7 @@ def space(results):
         Line('uniform, measured', measured['uniform'], 'vermillion', 'points'),
         Line('zipf 0.99, simulated', [(f, bars.AMPLIFICATION[f][1]) for f in factors],
              'sky', 'dashed'),
-        Line('zipf 0.99, measured', measured['zipf'], 'blue', 'points'),
+        Line('zipf 0.99, measured', measured['zipf'], 'sky', 'points'),
     ]
     more = 'set xrange [1.1:1.8]\nset yrange [1:]\n'
     return [Plot('Data bytes written for each byte of the user', 'disk bytes / live bytes',
@@ -100,7 +105,7 @@ def opening(results):
               Line('after SIGKILL', against_keys(lines, 'kill_seconds'), 'blue'),
               Line('bar', bar, 'black', 'dashed')]
     return [Plot('Time to open a store and read from it', 'keys', 'seconds', curves,
-                 LOG_X + LOG_Y + 'set format y "%g"\n')], 420
+                 key_axis(lines) + LOG_Y + 'set format y "%g"\n')], 420
 
 
 def memory(results):
@@ -114,7 +119,7 @@ def memory(results):
               Line('bar of the index', [(k, bars.INDEX_BYTES_PER_KEY) for k in ends],
                    'black', 'dashed')]
     return [Plot('Memory of a store with 16-byte keys', 'keys', 'bytes a key', curves,
-                 LOG_X + LOG_Y + 'set format y "%g"\n')], 420
+                 key_axis(lines) + LOG_Y + 'set format y "%g"\n')], 420
 
 
 def cost(results):
@@ -125,7 +130,7 @@ def cost(results):
               Line('overwrite', against_keys(lines, 'put_ns'), 'blue'),
               Line('get', against_keys(lines, 'get_ns'), 'green')]
     return [Plot('Cost of an operation, unsynced, one thread', 'keys', 'nanoseconds', curves,
-                 LOG_X + 'set yrange [0:]\n')], 420
+                 key_axis(lines) + 'set yrange [0:]\n')], 420
 
 
 ALL = {'threads-put': threads_put, 'threads-get': threads_get, 'latency': latency,

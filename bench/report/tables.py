@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A table for each part. Every function takes Results and returns Markdown, or None when nothing
 of it has been measured."""
+import re
+
 import amplification
 import bars
 import markdown as md
@@ -117,8 +119,7 @@ SIZED = [('durable put, 16 threads', 'put', 16, 'always'), ('put, unsynced', 'pu
          ('get', 'get', 1, 'none')]
 
 
-def by_number(results, prefix, workloads, label):
-    files = results.numbered(prefix)
+def by_number(results, files, workloads, label):
     rows, engines, unsafe = [], [], set()
     for number, name in files:
         bench = results.bench(name)
@@ -133,12 +134,15 @@ def by_number(results, prefix, workloads, label):
 
 
 def value_sizes(results):
-    return by_number(results, 'sizes', SIZED, lambda size: f'{md.count(size)}B'
+    return by_number(results, results.numbered('sizes'), SIZED, lambda size: f'{md.count(size)}B'
                      if size >= 1000 else f'{size} B')
 
 
 def key_counts(results):
-    return by_number(results, 'keys', SIZED[1:], lambda keys: f'{md.count(keys)} keys')
+    files = results.numbered('keys')
+    for line in results.lines('compare')[:1]:
+        files = sorted(files + [(line['keys'], 'compare')])
+    return by_number(results, files, SIZED[1:], lambda keys: f'{md.count(keys)} keys')
 
 
 def memory(results):
@@ -181,12 +185,14 @@ def space(results):
         table = bars.AMPLIFICATION[line['space_factor']][0 if uniform else 1]
         analytic = f'{amplification.write_of(line["space_amplification"]):.2f}' if uniform else '-'
         written = line['write_amplification']
+        reached = (line['space_amplification'] <= line['space_factor'] * bars.SPACE_TOLERANCE and
+                   written <= table * bars.AMPLIFICATION_TOLERANCE)
         rows.append([f'{line["distribution"]}, {line["space_factor"]:g}',
                      f'{line["space_amplification"]:.3f}', f'{written:.2f}', analytic,
                      f'{table:.2f}', f'{(written / table - 1) * 100:+.0f} %',
-                     md.verdict(written <= table * bars.AMPLIFICATION_TOLERANCE)])
+                     md.verdict(reached)])
     return md.table(['overwrites, space factor', 'SA measured', 'WA measured',
-                     'analytic WA at that SA', 'design table', 'deviation', 'within 15 %'],
+                     'analytic WA at that SA', 'WA to reach', 'deviation', 'within 15 %'],
                     sorted(rows)) if rows else None
 
 
@@ -260,20 +266,23 @@ def machine(results):
         if put and bare['per_second']:
             rows.append(['durable put on 1 thread, of that',
                          f'{put / bare["per_second"] * 100:.0f} %'])
-    return md.table(['machine', ''], rows) if rows else None
+    return md.table(['machine', ''], rows, '---') if rows else None
 
 
 def settings(results):
     rows = [[f['engine'], f['settings'], f['caveat'] or '-']
             for f in results.lines('compare.facts') if f['fact'] == 'engine']
-    return md.table(['engine', 'settings', 'caveat without syncing (†)'],
-                    rows) if rows else None
+    return md.table(['engine', 'settings', 'caveat without syncing (†)'], rows,
+                    '---') if rows else None
 
 
 def commands(results):
-    rows = [[line['step'], f'`{line["command"]}`', f'{line["seconds"]:.0f} s', line['at']]
-            for line in latest_steps(results)]
-    return md.table(['step', 'command', 'took', 'at'], rows) if rows else None
+    """Without the options that only say where files go."""
+    items = []
+    for line in latest_steps(results):
+        command = re.sub(r'--(json|facts|dir) \{\w+\} ', '', line['command'])
+        items.append(f'- {line["part"]}, {line["at"]}, {line["seconds"]:.0f} s:\n  `{command}`')
+    return '\n'.join(items) or None
 
 
 def latest_steps(results):

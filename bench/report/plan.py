@@ -30,7 +30,7 @@ SCALES = {
     'default': Scale(keys=1_000_000, seconds=0.3, runs=5, few_runs=3, value_bytes=64_000_000,
                      key_counts=(1000, 10_000, 100_000, 1_000_000), long_keys=10_000_000,
                      memory_keys=1_500_000, memory_limit=512_000_000, pause_seconds=10,
-                     space=('100000', '1000', '5')),
+                     space=('60000', '1000', '5')),
     'long': Scale(keys=1_000_000, seconds=1, runs=5, few_runs=5, value_bytes=256_000_000,
                   key_counts=(1000, 10_000, 100_000, 1_000_000), long_keys=10_000_000,
                   memory_keys=4_000_000, memory_limit=1_000_000_000, pause_seconds=30,

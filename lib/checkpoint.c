@@ -240,6 +240,20 @@ static void note_listed(struct tkv_store *store)
     }
 }
 
+/* A file that a manifest leaves out may have been superseded by what only the log has. Should
+ * the disk have lied about that, the next recovery must know that something was there. */
+static uint64_t durable_mark(struct tkv_store *store)
+{
+    const uint64_t from = store->checkpoint.position;
+    struct tkv_wal_state state;
+
+    tkv_wal_state(&store->wal, &state);
+    if (state.durable <= from)
+        return from;
+    return state.durable - from < TKV_MANIFEST_MARK_MAX ? state.durable
+                                                        : from + TKV_MANIFEST_MARK_MAX;
+}
+
 static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_error *err)
 {
     struct tkv_manifest manifest = {.epoch = store->manifest_epoch + 1,
@@ -256,6 +270,7 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
         return status;
     /* A log whose header is older than this is not the log that belongs to this manifest. */
     manifest.checkpoint.generation = store->header_generation;
+    manifest.durable_mark = durable_mark(store);
     /* Files of large values may enter the table at any time: only now is every number that
      * the list can hold below this one. */
     tkv_mutex_lock(&store->apply);

@@ -90,6 +90,7 @@ enum tkv_status tkv_create_store(struct tkv_store *store, struct tkv_open_report
     if (result < 0)
         return tkv_fail_os(err, result, "", "sync the store's directory");
     manifest.checkpoint = first;
+    manifest.durable_mark = first.position;
     report->created = true;
     return tkv_manifest_write(store->os, store->dir, &manifest, &unknown, err);
 }

@@ -28,7 +28,7 @@ enum {
     AT_SEQ_NEXT = 88,
     AT_CHAIN = 96,
     AT_FILE_COUNT = 100,
-    AT_RESERVED = 104,
+    AT_DURABLE = 104,
     AT_HEADER_CRC = 108,
     HEADER_SIZE = 112,
 
@@ -118,7 +118,8 @@ static void put_header(const struct tkv_manifest *m, size_t size, uint8_t *p)
     tkv_put_le64(p + AT_SEQ_NEXT, m->checkpoint.seq_next);
     tkv_put_le32(p + AT_CHAIN, m->checkpoint.chain);
     tkv_put_le32(p + AT_FILE_COUNT, (uint32_t)m->file_count);
-    tkv_put_le32(p + AT_RESERVED, 0);
+    tkv_put_le32(p + AT_DURABLE,
+                 (uint32_t)((m->durable_mark - m->checkpoint.position) / 8));
     tkv_put_le32(p + AT_HEADER_CRC, tkv_crc32(0, p, AT_HEADER_CRC));
 }
 
@@ -151,6 +152,8 @@ enum tkv_status tkv_manifest_encode(const struct tkv_manifest *manifest,
     if (bytes == NULL)
         return tkv_fail_memory(err, size, "the manifest");
 
+    assert(manifest->durable_mark % 8 == 0);
+    assert(manifest->durable_mark - manifest->checkpoint.position <= TKV_MANIFEST_MARK_MAX);
     assert(wrong_with_header(manifest) == NULL);
     put_header(manifest, size, bytes);
     for (size_t i = 0; i < manifest->file_count; i++) {
@@ -239,10 +242,9 @@ static enum tkv_status get_header(const uint8_t *p, struct tkv_manifest *m,
     m->checkpoint.file_offset = tkv_get_le64(p + AT_FILE_OFFSET);
     m->checkpoint.seq_next = tkv_get_le64(p + AT_SEQ_NEXT);
     m->checkpoint.chain = tkv_get_le32(p + AT_CHAIN);
+    m->durable_mark = m->checkpoint.position + UINT64_C(8) * tkv_get_le32(p + AT_DURABLE);
     m->file_count = tkv_get_le32(p + AT_FILE_COUNT);
     wrong = wrong_with_header(m);
-    if (wrong == NULL && tkv_get_le32(p + AT_RESERVED) != 0)
-        wrong = "reserved bytes are not zero";
     return wrong == NULL ? TKV_OK : refuse(AT_EPOCH, wrong, err);
 }
 

@@ -11,7 +11,7 @@
  *
  *     0       8         12    16     24     40      48            56           104   108   112
  *     +-------+---------+-----+------+------+-------+-------------+------------+-----+-----+
- *     | magic | version | pre | size | uuid | epoch | next number | checkpoint | 0   | hdr |
+ *     | magic | version | pre | size | uuid | epoch | next number | checkpoint | d   | hdr |
  *     +-------+---------+-----+------+------+-------+-------------+------------+-----+-----+
  *     |<--- pre sums -->|
  *     |<---------------------------------- hdr sums ---------------------------->|
@@ -20,6 +20,8 @@
  *     +------------+------+----------+-------------+----------+-------+-------+
  *     | generation | salt | position | file_offset | seq_next | chain | files |   checkpoint,
  *     +------------+------+----------+-------------+----------+-------+-------+   count of files
+ *
+ *     d: the log was on disk for at least 8 d bytes behind the position
  *
  *     112 + 48 i   8              16         24      25      26      32           40      48
  *     +------------+--------------+----------+-------+-------+-------+------------+-------+
@@ -54,6 +56,9 @@
 
 #define TKV_FORMAT_VERSION 1u
 
+/* So far behind the checkpoint a durable mark may lie: 32 GiB, without the last 8 bytes. */
+#define TKV_MANIFEST_MARK_MAX (UINT64_C(8) * UINT32_MAX)
+
 /* "Everything before `position` in the log is in the data files." */
 struct tkv_checkpoint {
     uint64_t generation;  /* in a log header: of that header; the highest is the newest. In
@@ -86,6 +91,8 @@ struct tkv_manifest {
     uint64_t epoch;       /* counts manifests; each is one more than the last */
     uint64_t next_number; /* no data file has this number or a higher one */
     struct tkv_checkpoint checkpoint;
+    uint64_t durable_mark; /* the log was on disk up to this position: a multiple of 8, from
+                              checkpoint.position to 32 GiB behind it */
     struct tkv_manifest_file *files; /* owned; in ascending order of number */
     size_t file_count;
 };

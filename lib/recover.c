@@ -378,6 +378,18 @@ static enum tkv_status replay_group(void *context, const struct tkv_group *group
     return status;
 }
 
+/* A mark is about positions of the log with its salt, whichever checkpoint counts. */
+static uint64_t durable_mark(const struct recovery *r)
+{
+    uint64_t mark = 0;
+
+    if (r->manifest.checkpoint.salt == r->from.salt)
+        mark = r->manifest.durable_mark;
+    if (r->header.checkpoint.salt == r->from.salt && r->header.durable_mark > mark)
+        mark = r->header.durable_mark;
+    return mark;
+}
+
 static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
@@ -386,9 +398,7 @@ static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
 
     r->replay.uuid = store->uuid;
     r->replay.from = r->from;
-    /* A mark is about positions of the log with that salt, whichever checkpoint counts. */
-    if (r->header.checkpoint.salt == r->from.salt)
-        r->replay.durable_mark = r->header.durable_mark;
+    r->replay.durable_mark = durable_mark(r);
     r->replay.seq_next = r->from.seq_next;
     atomic_store(&store->seq_last, r->from.seq_next - 1);
     if (r->log == NULL)

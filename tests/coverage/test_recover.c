@@ -118,6 +118,24 @@ TEST(without_memory_for_what_the_log_has_a_store_does_not_open_and_loses_nothing
     end(&f);
 }
 
+/* A file that it leaves out may have been superseded by what only the log had. */
+TEST(a_log_that_ends_before_what_the_manifest_knew_as_durable_is_damaged)
+{
+    struct tkv_manifest m;
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    read_manifest(&f, &m);
+    CHECK_EQ(m.checkpoint.salt, h.checkpoint.salt);
+    m.durable_mark = m.checkpoint.position + 64 * 1024;
+    write_manifest(&f, &m);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    end(&f);
+}
+
 /* ---- What makes no difference ---------------------------------------------------------- */
 
 TEST(a_header_that_says_closed_over_a_log_with_groups_is_not_believed)

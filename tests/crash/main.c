@@ -21,6 +21,7 @@
 #include "test.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,8 +92,24 @@ static void explain(const struct settings *settings, const struct program *progr
     program_free(&shortest);
 }
 
+/* The order verifier and assertions end the process: at least say what it was at. */
+static const struct program *running_program;
+
+static void tell_what_ran(int number)
+{
+    (void)number;
+    printf("The process ended itself in\n    ./run crash --only %s --seed %" PRIu64
+           " --program \"",
+           running_program->workload->name, running_program->seed);
+    program_print(running_program);
+    printf("\"\n");
+    fflush(stdout);
+}
+
 static void run_program(struct tally *tally, const struct program *program)
 {
+    running_program = program;
+    (void)signal(SIGABRT, tell_what_ran);
     explore_whole(tally, program);
     if (tally->violation[0] != 0)
         explain(tally->settings, program, tally);

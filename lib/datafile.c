@@ -46,19 +46,21 @@ static bool is_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE])
                tkv_get_le32(bytes + AT_CRC);
 }
 
-bool tkv_datafile_is_foreign(struct tkv_os *os, int dir, const char *name,
-                             const uint8_t uuid[16])
+/* What cannot be looked at now can be looked at by the next opening. */
+bool tkv_datafile_may_be_foreign(struct tkv_os *os, int dir, const char *name,
+                                 const uint8_t uuid[16])
 {
     uint8_t header[TKV_DATA_HEADER_SIZE];
     const int fd = os->open(os, dir, name, TKV_OS_READ);
-    bool is_foreign;
+    int result;
 
     if (fd < 0)
-        return false;
-    is_foreign = tkv_os_read_all(os, fd, header, sizeof header, 0) == 0 &&
-                 is_header(header) && memcmp(header + AT_UUID, uuid, 16) != 0;
+        return fd != -ENOENT && fd != -ELOOP && fd != -EINVAL;
+    result = tkv_os_read_all(os, fd, header, sizeof header, 0);
     (void)os->close(os, fd); /* it was only read */
-    return is_foreign;
+    if (result < 0)
+        return result != -ENODATA;
+    return is_header(header) && memcmp(header + AT_UUID, uuid, 16) != 0;
 }
 
 static enum tkv_status check_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE],

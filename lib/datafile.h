@@ -95,8 +95,8 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
                                   struct tkv_datafile **ret_file, struct tkv_error *err);
 
 /* Its header is whole, and of another store. */
-bool tkv_datafile_is_foreign(struct tkv_os *os, int dir, const char *name,
-                             const uint8_t uuid[16]);
+bool tkv_datafile_may_be_foreign(struct tkv_os *os, int dir, const char *name,
+                                 const uint8_t uuid[16]);
 
 /* One that cannot be opened: it has its number and its size, and every read of it is
  * TKV_CORRUPT. NULL without memory. */

@@ -97,7 +97,7 @@ void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *di
             continue;
         tkv_data_name(directory->data_numbers[i], name);
         /* Somebody put it here, and may want it back. */
-        if (tkv_datafile_is_foreign(os, store->dir, name, store->uuid))
+        if (tkv_datafile_may_be_foreign(os, store->dir, name, store->uuid))
             continue;
         if (os->unlink(os, store->dir, name) == 0)
             report->files_removed++;

@@ -178,7 +178,7 @@ static void insert_locked(struct tkv_index *index, struct shard *shard,
     if (key.size > 0)
         memcpy(key_copy, key.data, key.size);
     add_to_table(shard, entry, key_copy, key.size, hash);
-    set_location(entry, location);
+    set_location(entry, location); /* not before: adding reads hh.tbl */
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);

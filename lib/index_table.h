@@ -24,8 +24,8 @@
  *     above a load between 1 and 2, halve below 1/8. Each shard has a limit of its own, so
  *     that they do not all double at once, and memory a key stays the same while an index
  *     grows. Failing to resize only costs speed.
- *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and only of
- *     that: in an entry it holds what else there is to know of the record (see fill_entry()).
+ *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and of an
+ *     entry only while that is added: afterwards it holds what else there is to know of the record (see fill_entry()).
  *
  * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
  * two shards' locks.

@@ -4,7 +4,7 @@
  * It never grows into the disk's reserve (space.c).
  *
  * When something fails: growing is an improvement as long as a checkpoint makes room; without
- * either, the writer that asked is refused. A failed sync poisons the store.
+ * either, the writer that asked is refused. A growth of unknown fate poisons the store.
  *
  * Threads: any; all but tkv_log_room_is_low() take `upkeep`.
  */
@@ -31,7 +31,7 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
         return tkv_fail(err, TKV_NO_SPACE, "no space to let %s grow by %llu bytes",
                         TKV_WAL_NAME, (unsigned long long)(end - state.end));
     status = tkv_wal_grow(&store->wal, end, err);
-    if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* a sync failed, not just a write */
+    if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* its fate is unknown */
         tkv_store_poison(store, tkv_wal_poisoned(&store->wal));
     (void)tkv_space_look(store, 0);
     return status;

@@ -153,6 +153,22 @@ static void remove_file(struct tkv_store *store, struct tkv_datafile *file)
     tkv_store_emit(store, event);
 }
 
+/* On a full disk their hints make room for the manifest; without it they cost time only. */
+static enum tkv_status leave_out_condemned(struct tkv_store *store,
+                                           const struct tkv_garbage_list *s,
+                                           struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_checkpoint_manifest(store, err);
+
+    if (status != TKV_NO_SPACE || atomic_load(&store->poisoned) != TKV_OK)
+        return status;
+    for (size_t i = 0; i < s->count; i++) {
+        if (atomic_load(&s->handles[i]->condemned))
+            tkv_files_unlink_hint(store, s->handles[i]);
+    }
+    return tkv_checkpoint_manifest(store, err);
+}
+
 /* With `upkeep` held. All that are dead go in one manifest. */
 static enum tkv_status remove_dead(struct tkv_store *store,
                                    const struct tkv_garbage_list *s, bool *ret_did,
@@ -165,8 +181,6 @@ static enum tkv_status remove_dead(struct tkv_store *store,
         if (!tkv_garbage_is_dead(store, s->handles[i]))
             continue;
         atomic_store(&s->handles[i]->condemned, true);
-        if (atomic_load(&store->disk_full)) /* room for the manifest */
-            tkv_files_unlink_hint(store, s->handles[i]);
         count++;
     }
     if (count == 0)
@@ -175,7 +189,7 @@ static enum tkv_status remove_dead(struct tkv_store *store,
     if (status == TKV_IO)
         tkv_store_poison(store, status);
     if (status == TKV_OK)
-        status = tkv_checkpoint_manifest(store, err);
+        status = leave_out_condemned(store, s, err);
     for (size_t i = 0; i < s->count; i++) {
         if (!atomic_load(&s->handles[i]->condemned))
             continue;

@@ -7,6 +7,8 @@
 #include "group.h"
 #include "small_store.h"
 
+#include <errno.h>
+
 TEST_MAIN
 
 #define ABSENT 0 /* no value here has this byte */
@@ -276,18 +278,25 @@ static void copy_data(struct simdisk *from, struct simdisk *to, const char *name
     CHECK_EQ(simdisk_file_write(to, name, bytes, sizeof bytes, 0), sizeof bytes);
 }
 
-TEST(a_data_file_of_another_store_is_left_where_it_is)
+/* A store with another uuid and a data file. */
+static struct simdisk *other_store(void)
 {
     struct tkv_options options = TKV_OPTIONS_DEFAULT;
     struct simdisk *other = simdisk_new(99);
     struct tkv_store *store;
-    struct fixture f;
 
     options.background = false;
-    other->random_state = 12345; /* another uuid */
+    other->random_state = 12345;
     CHECK_OK(tkv_open_on(&other->os, "", &options, &store, NULL, &err));
     CHECK_OK(tkv_put(store, tkv_text("theirs"), tkv_text("value"), &err));
     CHECK_OK(tkv_close(store, &err));
+    return other;
+}
+
+TEST(a_data_file_of_another_store_is_left_where_it_is)
+{
+    struct simdisk *other = other_store();
+    struct fixture f;
 
     begin(&f);
     put_bytes(&f, "ours", 1, 100);
@@ -302,5 +311,41 @@ TEST(a_data_file_of_another_store_is_left_where_it_is)
     CHECK_EQ(f.report.files_removed, 2);
     check_byte(&f, "ours", 1);
     end(&f);
+    simdisk_free(other);
+}
+
+/* Nor one that cannot be looked at: whose it is, the next opening may see. */
+TEST(a_data_file_of_another_store_stays_when_it_cannot_be_read)
+{
+    static const struct {
+        unsigned kind;
+        int error;
+    } faults[] = {
+        {SIMDISK_OPEN, EMFILE},
+        {SIMDISK_READ, EIO   }
+    };
+    struct simdisk *other = other_store();
+    unsigned opened = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        for (uint64_t at = 1; at <= 16; at++) {
+            struct fixture f;
+
+            begin(&f);
+            put_bytes(&f, "ours", 1, 100);
+            open_again(&f);
+            copy_data(other, f.disk, "0000000777.data");
+            CHECK_OK(tkv_close(f.store, &err));
+            f.store = NULL;
+            f.disk->fail_kinds = faults[i].kind;
+            f.disk->fail_count = 0;
+            f.disk->fail_at = at;
+            f.disk->fail_errno = faults[i].error;
+            opened += try_open(&f) == TKV_OK;
+            CHECK(simdisk_file_size(f.disk, "0000000777.data") > 0);
+            end(&f);
+        }
+    }
+    CHECK(opened > 0);
     simdisk_free(other);
 }

@@ -539,22 +539,30 @@ static void write_together(struct owner *o, struct writer *writers, unsigned cou
         CHECK_EQ(pthread_join(writers[i].thread, NULL), 0);
 }
 
-TEST(writers_who_wait_share_the_next_group)
+/* A few are left to the first of them, many are led by who led before. */
+static void share_the_next_group(unsigned count)
 {
-    struct writer writers[6];
+    struct writer writers[12];
     struct owner o;
 
     begin(&o, true);
-    write_together(&o, writers, 6);
-    for (unsigned i = 0; i < 6; i++)
+    write_together(&o, writers, count);
+    for (unsigned i = 0; i < count; i++)
         CHECK_EQ(writers[i].status, TKV_OK);
     CHECK_EQ(o.applied, 2);
-    CHECK_EQ(state_of(&o).counters.records_max, 5);
-    CHECK_EQ(state_of(&o).counters.records, 6);
-    CHECK_EQ(state_of(&o).seq_next, 16);
+    CHECK_EQ(state_of(&o).counters.records_max, count - 1);
+    CHECK_EQ(state_of(&o).counters.records, count);
+    CHECK_EQ(state_of(&o).seq_next, 10 + count);
     CHECK(!o.wal.leader_active);
     CHECK_OK(commit(&o, 1, 10));
     end(&o);
+}
+
+TEST(writers_who_wait_share_the_next_group)
+{
+    share_the_next_group(2);
+    share_the_next_group(6);
+    share_the_next_group(12);
 }
 
 TEST(writers_who_do_not_fit_together_are_served_group_by_group)
@@ -577,18 +585,20 @@ TEST(writers_who_do_not_fit_together_are_served_group_by_group)
 
 TEST(when_a_group_fails_every_writer_in_it_is_told)
 {
-    struct writer writers[6];
-    struct owner o;
+    for (unsigned count = 6; count <= 12; count += 6) {
+        struct writer writers[12];
+        struct owner o;
 
-    begin(&o, true);
-    o.fail_group = 2;
-    write_together(&o, writers, 6);
-    CHECK_EQ(writers[0].status, TKV_OK);
-    for (unsigned i = 1; i < 6; i++)
-        CHECK_EQ(writers[i].status, TKV_IO);
-    CHECK_EQ(o.applied, 1);
-    CHECK_EQ(commit(&o, 1, 10), TKV_POISONED);
-    end(&o);
+        begin(&o, true);
+        o.fail_group = 2;
+        write_together(&o, writers, count);
+        CHECK_EQ(writers[0].status, TKV_OK);
+        for (unsigned i = 1; i < count; i++)
+            CHECK_EQ(writers[i].status, TKV_IO);
+        CHECK_EQ(o.applied, 1);
+        CHECK_EQ(commit(&o, 1, 10), TKV_POISONED);
+        end(&o);
+    }
 }
 
 /* ---- The relaxed modes ------------------------------------------------------------------ */

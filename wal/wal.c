@@ -6,8 +6,8 @@
  * Invariant: everything before `durable` is on disk; the ring never reaches beyond blocks that
  * were written and synced.
  *
- * When something fails: a failed sync or header poisons the log, a failed growth leaves it as
- * it was.
+ * When something fails: a failed sync or header poisons the log; a growth that the disk or a
+ * limit refused leaves it as it was, one of unknown fate poisons it.
  *
  * Threads: any; the owner sees to it that headers are written and the file grows one at a time.
  */

@@ -5,12 +5,13 @@
  *
  * The life of a commit, mode ALWAYS (group commit, double buffer, natural batching):
  *   - A writer seals its records into the group that is filling: that gives them their
- *     sequence numbers. The first writer of a group leads it, when the group before is done;
- *     the others sleep.
+ *     sequence numbers. The first writer of a group leads it, when the group before is done,
+ *     unless the leader of that goes on with it: in a large group its own absence counts
+ *     little, and the device would be idle while somebody else is woken. The others sleep.
  *   - The leader lets those come who were served a moment ago (a device write costs the same
  *     for one and for all of them), takes the group, asks the owner to prepare (memory for
  *     what follows), writes it with one call that returns when the bytes are durable, has the
- *     owner apply it and wakes its writers, all with one system call. The other buffer fills
+ *     owner apply it and opens the gate at which its writers wait. The other buffer fills
  *     meanwhile.
  * The relaxed modes store each write into the mapped log at once and apply it under the same
  * lock; a killed process loses nothing of it, and tkv_wal_sync() makes it durable.

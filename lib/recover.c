@@ -390,6 +390,22 @@ static uint64_t durable_mark(const struct recovery *r)
     return mark;
 }
 
+/* Every opening begins at the ring's start with a salt of its own and positions above all
+ * before. If a group there is newer than all that was read, the headers that knew of it are
+ * lost. */
+static enum tkv_status check_newest_life(const struct recovery *r, struct tkv_error *err)
+{
+    const uint32_t seed = tkv_group_seed(r->store->uuid, TKV_WAL_RING_START);
+    struct tkv_group group;
+
+    if (r->log_size < TKV_WAL_RING_START + TKV_BLOCK_SIZE ||
+        !tkv_group_decode_header(r->log + TKV_WAL_RING_START, seed, &group) ||
+        group.salt == r->from.salt || group.position <= r->replay.position_seen)
+        return TKV_OK;
+    return tkv_fail_corrupt(err, TKV_WAL_NAME, TKV_WAL_RING_START, group.seq,
+                            "a group is newer than both headers");
+}
+
 static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
@@ -404,6 +420,8 @@ static enum tkv_status replay_log(struct recovery *r, struct tkv_error *err)
     if (r->log == NULL)
         return TKV_OK;
     status = tkv_replay_run(&r->replay, r->log, r->log_size, replay_group, r, err);
+    if (status == TKV_OK)
+        status = check_newest_life(r, err);
     if (tkv_gaps_accept(store, status)) {
         tkv_gaps_note_log(store, report, r->replay.file_offset,
                           r->replay.position_seen - r->replay.position);

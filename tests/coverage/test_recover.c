@@ -136,6 +136,33 @@ TEST(a_log_that_ends_before_what_the_manifest_knew_as_durable_is_damaged)
     end(&f);
 }
 
+/* The newest header is lost where it should be, and has hit the one before it. */
+TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+    uint8_t block[TKV_BLOCK_SIZE];
+
+    begin_killed(&f);
+    CHECK_OK(try_open(&f));
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    read_header(&f, &h);
+    tkv_wal_header_encode(&h, block);
+    CHECK_OK(try_open(&f));
+    put_bytes(&f, "c", 3, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    CHECK(simdisk_file_write(f.disk, "wal.log", block, sizeof block,
+                             h.checkpoint.generation % 2 * TKV_BLOCK_SIZE) > 0);
+    CHECK(simdisk_file_write(f.disk, "wal.log", "?", 1,
+                             1536 + (h.checkpoint.generation + 1) % 2 * TKV_BLOCK_SIZE) >
+          0);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(err.offset, TKV_WAL_RING_START);
+    end(&f);
+}
+
 /* ---- What makes no difference ---------------------------------------------------------- */
 
 TEST(a_header_that_says_closed_over_a_log_with_groups_is_not_believed)

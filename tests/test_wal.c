@@ -777,22 +777,35 @@ TEST(a_log_grows_by_zeros_that_are_on_disk)
     end(&o);
 }
 
-TEST(a_log_that_cannot_grow_stays_as_it_is)
+static void refuse_growth(bool direct, int error, enum tkv_status expected)
 {
     const uint64_t before = START + BLOCKS * BLOCK;
     struct owner o;
 
-    begin(&o, true);
+    make_disk(&o);
+    o.disk->no_direct_sync = !direct;
+    CHECK_OK(open_log(&o, true, START + 2 * BLOCKS * BLOCK));
     o.disk->io_size_max = 5000; /* a part is written before it fails */
     o.disk->fail_kinds = SIMDISK_WRITE;
     o.disk->fail_count = 0;
-    o.disk->fail_errno = ENOSPC;
+    o.disk->fail_errno = error;
     o.disk->fail_at = 2;
-    CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), TKV_NO_SPACE);
+    CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), expected);
     CHECK_EQ(state_of(&o).end, before);
     CHECK_EQ(simdisk_file_size(o.disk, "wal.log"), before);
     CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_OK);
     end(&o);
+}
+
+TEST(a_log_that_cannot_grow_stays_as_it_is)
+{
+    for (int direct = 0; direct < 2; direct++) {
+        refuse_growth(direct, ENOSPC, TKV_NO_SPACE);
+        refuse_growth(direct, EDQUOT, TKV_NO_SPACE);
+        refuse_growth(direct, EFBIG, TKV_IO);
+        refuse_growth(direct, ENOMEM, TKV_NO_MEMORY);
+    }
+    refuse_growth(false, EIO, TKV_IO); /* written, not synced: nothing was said of it */
 }
 
 TEST(a_growth_whose_fate_is_unknown_poisons_the_log)

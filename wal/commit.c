@@ -23,8 +23,8 @@
 #define BUFFER_SIZE_FIRST (64u * 1024)
 #define BUFFER_SIZE_KEPT  (4u * 1024 * 1024)
 
-/* Wait for writers who have just been served while more than this share of them is missing;
- * not longer than so many turns of the processor that bring nobody. */
+/* Wait for writers who have just been served while more than a sixth of them is missing, not
+ * longer than so many turns of the processor. */
 #define GATHER_SHARE 6u
 #define GATHER_TURNS 8u
 
@@ -238,22 +238,23 @@ static enum tkv_status commit_group(struct tkv_wal *wal, struct tkv_wal_group_bu
     return status;
 }
 
+static bool many_are_missing(const struct tkv_wal *wal,
+                             const struct tkv_wal_group_buffer *b)
+{
+    return b->writers < wal->expected &&
+           (wal->expected - b->writers) * GATHER_SHARE > wal->expected;
+}
+
 /* Those who were in the last group are about to write again, most likely. A group costs a
  * write of the device however many it serves, so it pays to let them come. */
 static void gather(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
 {
     const struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
-    unsigned turns = 0, writers = b->writers;
 
-    while (writers < wal->expected &&
-           (wal->expected - writers) * GATHER_SHARE > wal->expected &&
-           turns++ < GATHER_TURNS) {
+    for (unsigned turns = 0; turns < GATHER_TURNS && many_are_missing(wal, b); turns++) {
         tkv_mutex_unlock(&wal->lock);
         (void)sched_yield();
         tkv_mutex_lock(&wal->lock);
-        if (b->writers != writers)
-            turns = 0;
-        writers = b->writers;
     }
 }
 

@@ -123,11 +123,11 @@ static bool find_header(struct order_state *s, const struct order_bytes *log,
     for (unsigned i = 0; i < 2; i++) {
         const uint8_t *block = log->data + i * TKV_BLOCK_SIZE;
 
-        if (tkv_wal_header_decode(block, 0, &header, NULL) != TKV_OK)
+        /* One that a disk put into the wrong block is none. */
+        if (tkv_wal_header_decode(block, 0, &header, NULL) != TKV_OK ||
+            (header.checkpoint.generation > 1 && header.checkpoint.generation % 2 != i))
             continue;
-        /* One that a disk put into the wrong block is read, but not what a rule is about. */
-        if (header.checkpoint.generation == 1 || header.checkpoint.generation % 2 == i)
-            order_checkpoint_header_note(s, block, (uint64_t)i * TKV_BLOCK_SIZE);
+        order_checkpoint_header_note(s, block, (uint64_t)i * TKV_BLOCK_SIZE);
         if (!found || header.checkpoint.generation > ret_header->checkpoint.generation)
             *ret_header = header;
         found = true;

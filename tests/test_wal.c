@@ -53,8 +53,10 @@ struct owner {
 
     enum tkv_status refuse_prepare, refuse_room;
     bool release_in_room, poison_in_room;
-    unsigned hold_until; /* writers waiting in the next group */
-    unsigned fail_group; /* this prepare() makes the write fail; 0: none */
+    unsigned hold_until;  /* writers waiting in the next group */
+    unsigned full_groups; /* so many prepare()s wait for the next group to be full ... */
+    unsigned full;        /* ... with so many */
+    unsigned fail_group;  /* this prepare() makes the write fail; 0: none */
 
     atomic_uint prepared;
     unsigned applied, rooms;
@@ -77,6 +79,11 @@ static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret
         (void)usleep(100);
     }
     o->hold_until = 0;
+    for (waiting = 0; o->prepared <= o->full_groups && waiting < o->full; usleep(100)) {
+        tkv_mutex_lock(&o->wal.lock);
+        waiting = o->wal.buffers[o->wal.filling].count;
+        tkv_mutex_unlock(&o->wal.lock);
+    }
     if (o->prepared == o->fail_group) {
         o->disk->fail_kinds = SIMDISK_WRITE;
         o->disk->fail_count = 0;
@@ -563,6 +570,25 @@ TEST(writers_who_wait_share_the_next_group)
     share_the_next_group(2);
     share_the_next_group(6);
     share_the_next_group(12);
+}
+
+/* Its own write was in the first. */
+TEST(a_leader_leads_four_full_groups_and_then_hands_over)
+{
+    struct writer writers[25];
+    struct owner o;
+
+    begin(&o, true);
+    o.wal.group_size_max = 6300; /* six of them */
+    o.full = 6;
+    o.full_groups = 4;
+    write_together(&o, writers, 25);
+    for (unsigned i = 0; i < 25; i++)
+        CHECK_EQ(writers[i].status, TKV_OK);
+    CHECK_EQ(o.applied, 5);
+    CHECK_EQ(state_of(&o).counters.records_max, 6);
+    CHECK(!o.wal.leader_active);
+    end(&o);
 }
 
 TEST(writers_who_do_not_fit_together_are_served_group_by_group)

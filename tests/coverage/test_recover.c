@@ -165,6 +165,27 @@ TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
 
 /* ---- What makes no difference ---------------------------------------------------------- */
 
+TEST(a_log_that_is_nothing_but_headers_is_an_empty_log)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    read_header(&f, &h);
+    h.checkpoint.file_offset = h.ring_end = TKV_WAL_RING_START;
+    write_header(&f, &h);
+    h.checkpoint.generation--;
+    write_header(&f, &h);
+    CHECK(simdisk_file_truncate(f.disk, "wal.log", TKV_WAL_RING_START) >= 0);
+    CHECK_OK(try_open(&f));
+    check_byte(&f, "a", 1);
+    put_bytes(&f, "b", 2, 100);
+    end(&f);
+}
+
 TEST(a_header_that_says_closed_over_a_log_with_groups_is_not_believed)
 {
     struct tkv_wal_header h;

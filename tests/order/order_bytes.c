@@ -2,6 +2,8 @@
 /* order_bytes.c - the order verifier's calls that read, write, cut and sync. */
 #include "order_private.h"
 
+#include <errno.h>
+
 /* ---- Reading ------------------------------------------------------------------------- */
 
 void order_learn_class(struct order_file *file, const uint8_t *data, uint64_t offset,
@@ -120,6 +122,13 @@ static void note_content(struct order_state *s, const struct order_handle *handl
         order_mark_dirty(s, file, offset, offset + done);
 }
 
+/* Nothing that was there before can be lost when the disk has no room for more. */
+static bool is_refused_growth(const struct order_file *file, uint64_t offset, int64_t done)
+{
+    return offset >= file->synced_size &&
+           (done == -ENOSPC || done == -EDQUOT || done == -EFBIG || done == -ENOMEM);
+}
+
 /* A header counts once all of it is written; until then it lies in `rest`. */
 static void note_log(struct order_state *s, const struct order_handle *handle,
                      const uint8_t *data, size_t size, uint64_t offset, int64_t done)
@@ -127,7 +136,8 @@ static void note_log(struct order_state *s, const struct order_handle *handle,
     struct order_file *file = handle->file;
     const bool failed = done < 0, whole = done == (int64_t)size;
 
-    if (failed && handle->flags & TKV_OS_DIRECT_SYNC) {
+    if (failed && handle->flags & TKV_OS_DIRECT_SYNC &&
+        !is_refused_growth(file, offset, done)) {
         file->has_failed = true;
         file->failed_thread = pthread_self();
     }

@@ -101,14 +101,17 @@ static uint64_t find_many(struct bench *b, const uint8_t *from, size_t count)
 {
     struct tkv_location locations[16];
     struct tkv_slice keys[16];
-    uint64_t hashes[16], sum = 0;
+    uint64_t hashes[16], guess, sum = 0;
     bool found[16];
 
     for (size_t i = 0; i + 16 <= count; i += 16) {
         for (size_t j = 0; j < 16; j++) {
             keys[j] = key_at(from, i + j);
             hashes[j] = tkv_index_hash(b->index, keys[j]);
+            tkv_index_prefetch(b->index, hashes[j]);
         }
+        for (size_t j = 0; j < 16; j++)
+            found[j] = tkv_index_peek(b->index, hashes[j], &guess);
         tkv_index_find_many(b->index, keys, hashes, 16, locations, found);
         for (size_t j = 0; j < 16; j++)
             sum += found[j] ? locations[j].place : 1;

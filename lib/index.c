@@ -26,14 +26,6 @@ static size_t entry_size(size_t key_size, bool expires)
     return key_offset(expires) + key_size;
 }
 
-static void set_location(struct entry *entry, const struct tkv_location *location)
-{
-    const bool expires = location->expires_at_ms != 0;
-
-    entry->place = without_expires(location->place) | (expires ? TKV_PLACE_EXPIRES : 0);
-    fill_entry(entry, location->size, location->seq_low);
-}
-
 /* ---- The arena, shared by all shards --------------------------------------------- */
 
 /* Both counts have one writer at a time, so no read-modify-write is needed. */
@@ -76,7 +68,7 @@ static void grow_if_crowded(struct tkv_index *index, struct shard *shard)
 {
     const UT_hash_table *table = &shard->table;
 
-    if (table->num_items > table->num_buckets / 2)
+    if (tkv_index_is_filled(table))
         shard->floor_log2 = FIRST_LOG2;
     if (tkv_index_is_crowded(index, shard, table->num_items, table->log2_num_buckets) &&
         table->log2_num_buckets < LOG2_MAX)
@@ -106,11 +98,21 @@ static UT_hash_bucket *bucket_of(struct shard *shard, uint64_t hash)
     return &shard->table.buckets[(uint32_t)hash & (shard->table.num_buckets - 1)];
 }
 
-/* Its two lines: what a lookup compares, and key and location. */
-static void prefetch_entry(const UT_hash_handle *hh)
+static void set_place(struct shard *shard, struct entry *entry, uint64_t place)
+    TKV_REQUIRES(shard->lock)
 {
-    PREFETCH(&hh->hh_next);
-    PREFETCH(hh + 1);
+    entry->place = place;
+    bucket_of(shard, entry->hh.hashv)->count = guess_of(place);
+}
+
+static void set_location(struct shard *shard, struct entry *entry,
+                         const struct tkv_location *location) TKV_REQUIRES(shard->lock)
+{
+    const bool expires = location->expires_at_ms != 0;
+
+    set_place(shard, entry,
+              without_expires(location->place) | (expires ? TKV_PLACE_EXPIRES : 0));
+    fill_entry(entry, location->size, location->seq_low);
 }
 
 /* The address may be out of date or mixed from two tables: it is good for a prefetch only. */
@@ -132,7 +134,7 @@ static struct entry *find_locked(struct shard *shard, struct tkv_slice key, uint
 
     if ((bucket->expand_mult & filter_bit(hashv)) == 0)
         return NULL;
-    PREFETCH(bucket->hh_head + 1);
+    prefetch_entry(bucket->hh_head);
     HASH_FIND_IN_BKT(&shard->table, hh, *bucket, key.data, key.size, hashv, entry);
     if (entry == NULL)
         rebuild_filter(bucket);
@@ -178,7 +180,7 @@ static void insert_locked(struct tkv_index *index, struct shard *shard,
     if (key.size > 0)
         memcpy(key_copy, key.data, key.size);
     add_to_table(shard, entry, key_copy, key.size, hash);
-    set_location(entry, location); /* not before: adding reads hh.tbl */
+    set_location(shard, entry, location); /* not before: adding reads hh.tbl */
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);
@@ -209,7 +211,7 @@ static void update_locked(struct tkv_index *index, struct shard *shard, struct e
         insert_locked(index, shard, key, hash, location, entry);
         return;
     }
-    set_location(entry, location);
+    set_location(shard, entry, location);
     if (expires) {
         tkv_index_due_move(shard, entry, location->expires_at_ms);
         tkv_index_due_unreserve(index, shard);
@@ -255,57 +257,60 @@ void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
     PREFETCH((const void *)guess_bucket(shard_of(index, hash), hash));
 }
 
-/* False: the key is absent. Chains change at any time: only the lock makes them safe to read,
- * even for a prefetch. */
-static bool prefetch_first(struct shard *shard, uint64_t hash)
+/* Chains change at any time: only the lock makes them safe to read, even for a prefetch. */
+bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
 {
+    struct shard *shard = shard_of(index, hash);
     const UT_hash_bucket *bucket;
     bool possible;
 
+    PREFETCH((const void *)guess_bucket(shard, hash));
     tkv_mutex_lock(&shard->lock);
     bucket = bucket_of(shard, hash);
     possible = (bucket->expand_mult & filter_bit((uint32_t)hash)) != 0;
-    if (possible)
-        prefetch_entry(bucket->hh_head);
+    prefetch_entry(bucket->hh_head);
+    *ret_guess = place_of_guess(bucket->count);
     tkv_mutex_unlock(&shard->lock);
     return possible;
 }
 
-static void prefetch_second(struct shard *shard, uint64_t hash)
+/* Is it the first of its chain? If not, fetch the second. */
+static bool find_first(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                       struct tkv_location *ret_location)
 {
+    struct shard *shard = shard_of(index, hash);
     const UT_hash_handle *hh;
+    bool found;
 
     tkv_mutex_lock(&shard->lock);
     hh = bucket_of(shard, hash)->hh_head;
-    if (hh != NULL && hh->hashv != (uint32_t)hash && hh->hh_next != NULL)
+    found = hh != NULL && hh->hashv == (uint32_t)hash && hh->keylen == key.size &&
+            !keys_differ(hh->key, key.data, key.size);
+    if (found)
+        *ret_location = location_of(entry_at(hh));
+    else if (hh != NULL && hh->hh_next != NULL)
         prefetch_entry(hh->hh_next);
     tkv_mutex_unlock(&shard->lock);
-}
-
-static void find_group(struct tkv_index *index, const struct tkv_slice *keys,
-                       const uint64_t *hashes, size_t count, struct tkv_location *locations,
-                       bool *found)
-{
-    for (size_t i = 0; i < count; i++)
-        PREFETCH((const void *)guess_bucket(shard_of(index, hashes[i]), hashes[i]));
-    for (size_t i = 0; i < count; i++)
-        found[i] = prefetch_first(shard_of(index, hashes[i]), hashes[i]);
-    for (size_t i = 0; i < count; i++)
-        if (found[i])
-            prefetch_second(shard_of(index, hashes[i]), hashes[i]);
-    for (size_t i = 0; i < count; i++)
-        if (found[i])
-            found[i] = tkv_index_find(index, keys[i], hashes[i], &locations[i]);
+    return found;
 }
 
 void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
                          const uint64_t *hashes, size_t count,
                          struct tkv_location *locations, bool *found)
 {
-    for (size_t i = 0; i < count; i += GROUP) {
-        const size_t group = count - i < GROUP ? count - i : GROUP;
+    bool later[GROUP];
 
-        find_group(index, keys + i, hashes + i, group, locations + i, found + i);
+    for (size_t from = 0; from < count; from += GROUP) {
+        const size_t end = count - from < GROUP ? count : from + GROUP;
+
+        for (size_t i = from; i < end; i++) {
+            later[i - from] =
+                found[i] && !find_first(index, keys[i], hashes[i], &locations[i]);
+        }
+        for (size_t i = from; i < end; i++) {
+            if (later[i - from])
+                found[i] = tkv_index_find(index, keys[i], hashes[i], &locations[i]);
+        }
     }
 }
 
@@ -403,7 +408,7 @@ bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     entry = find_locked(shard, key, hash);
     moved = entry != NULL && without_expires(entry->place) == without_expires(from);
     if (moved)
-        entry->place = without_expires(to) | (entry->place & TKV_PLACE_EXPIRES);
+        set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
     tkv_mutex_unlock(&shard->lock);
     return moved;
 }
@@ -431,7 +436,7 @@ bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
     tkv_mutex_lock(&shard->lock);
     entry = find_place(shard, hash, without_expires(from));
     if (entry != NULL)
-        entry->place = without_expires(to) | (entry->place & TKV_PLACE_EXPIRES);
+        set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
     tkv_mutex_unlock(&shard->lock);
     return entry != NULL;
 }

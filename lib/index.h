@@ -6,8 +6,8 @@
  *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
  *   lock), bucket = low 32 bits. A key costs 64 bytes (8-byte place and the 56-byte
  *   uthash handle, which has room for the record's size), its own bytes in the same object,
- *   16 more if it expires, and 16 to 17 of the buckets: 97 in all for 16-byte keys. Tables
- *   double above a load between 1 and 2, a different one in each shard, halve below 1/8, and
+ *   16 more if it expires, and 21 of the buckets: 102 in all for 16-byte keys. Tables double
+ *   above a load between 0.8 and 1.6, a different one in each shard, halve below 1/8, and
  *   never by uthash's own rule.
  *
  * Memory first, log second: tkv_index_reserve() before a write is logged, then exactly one
@@ -73,14 +73,19 @@ uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
 
 /* Every function below takes the key with its tkv_index_hash(). */
 
-/* A key of this hash will be asked for soon. */
+/* A key of this hash will be asked for soon: fetch its bucket. */
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash);
+
+/* Fetch the rest of what a lookup or an update of it touches. False: there is no such key. True:
+ * there may be one, and *ret_guess is where its record may lie, as a place without flags; good
+ * for fetching it ahead, and for nothing else. */
+bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess);
 
 bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                     struct tkv_location *ret_location);
 
-/* Look up `count` keys at a time with group prefetching; found[i] says whether locations[i]
- * was written. Any count. */
+/* Look up those of `count` keys for which found[i] is true, as tkv_index_peek() left it, and
+ * say again there whether locations[i] was written. Best for groups of 16 or so. */
 void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
                          const uint64_t *hashes, size_t count,
                          struct tkv_location *locations, bool *found);

@@ -28,7 +28,7 @@ static void relink(struct shard *shard, UT_hash_bucket *buckets, unsigned count)
 
     for (unsigned i = 0; i < old_count; i++) {
         if (i + GROUP < old_count)
-            PREFETCH(old[i + GROUP].hh_head);
+            prefetch_entry(old[i + GROUP].hh_head);
         for (UT_hash_handle *hh = old[i].hh_head, *next; hh != NULL; hh = next) {
             UT_hash_bucket *bucket = &buckets[hh->hashv & (count - 1)];
 
@@ -38,7 +38,7 @@ static void relink(struct shard *shard, UT_hash_bucket *buckets, unsigned count)
             if (bucket->hh_head != NULL)
                 bucket->hh_head->hh_prev = hh;
             bucket->hh_head = hh;
-            bucket->count++;
+            bucket->count = guess_of(entry_at(hh)->place);
             bucket->expand_mult |= filter_bit(hh->hashv);
         }
     }
@@ -141,7 +141,7 @@ void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys)
         tkv_mutex_lock(&shard->lock);
         if (shard->table.log2_num_buckets < log2)
             tkv_index_resize(index, shard, log2);
-        if (shard->table.num_items <= shard->table.num_buckets / 2)
+        if (!tkv_index_is_filled(&shard->table))
             shard->floor_log2 = log2;
         tkv_mutex_unlock(&shard->lock);
     }

@@ -21,11 +21,12 @@
  *     no bucket and in no count. So a shard's table exists from the start, is part of the
  *     shard, and no deletion frees it.
  *   - noexpand is set from the start. Tables are resized here, by explicit rules: double
- *     above a load between 1 and 2, halve below 1/8. Each shard has a limit of its own, so
+ *     above a load between 0.8 and 1.6, halve below 1/8. Each shard has a limit of its own, so
  *     that they do not all double at once, and memory a key stays the same while an index
  *     grows. Failing to resize only costs speed.
  *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and of an
- *     entry only while that is added: afterwards it holds what else there is to know of the record (see fill_entry()).
+ *     entry only while that is added: afterwards it holds what else there is to know of the
+ *     record (see fill_entry()).
  *
  * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
  * two shards' locks.
@@ -203,6 +204,42 @@ static inline uint32_t filter_bit(uint32_t hashv)
     return UINT32_C(1) << (hashv >> 27);
 }
 
+/*
+ * uthash counts a bucket's entries only for its rule of expansion. Here `count` is, roughly,
+ * the last place that an entry of the bucket was given: a reader fetches the record together
+ * with the node. For a chain of one it is right; else it may be wrong, and a delete makes it
+ * so: it is a guess.
+ *
+ *     31     22 21               0
+ *     +--------+-----------------+
+ *     | slot   | offset / 8      |
+ *     +--------+-----------------+
+ */
+static inline uint32_t guess_of(uint64_t place)
+{
+    return tkv_place_slot(place) << 22 |
+           ((uint32_t)(tkv_place_offset(place) / 8) & ((UINT32_C(1) << 22) - 1));
+}
+
+static inline uint64_t place_of_guess(uint32_t guess)
+{
+    return tkv_place(guess >> 22, (uint64_t)(guess & ((UINT32_C(1) << 22) - 1)) * 8, 0);
+}
+
+static inline struct entry *entry_at(const UT_hash_handle *hh)
+{
+    return (struct entry *)((uintptr_t)hh - offsetof(struct entry, hh));
+}
+
+/* Its two lines: what a lookup compares, and key and location. It may be NULL. */
+static inline void prefetch_entry(const UT_hash_handle *hh)
+{
+    const uintptr_t at = (uintptr_t)hh;
+
+    PREFETCH((const void *)(at + offsetof(UT_hash_handle, hh_next)));
+    PREFETCH((const void *)(at + sizeof *hh));
+}
+
 /* ---- index.c --------------------------------------------------------------------- */
 
 /* Take an entry out of the shard and give its memory back. */
@@ -218,7 +255,13 @@ static inline bool tkv_index_is_crowded(const struct tkv_index *index,
 {
     const uint64_t number = (uint64_t)(shard - index->shards);
 
-    return count * SHARD_COUNT > (SHARD_COUNT + number) << log2;
+    return count * SHARD_COUNT * 5 > (SHARD_COUNT + number) * 4 << log2;
+}
+
+/* Has a presized table been used? One that was made for its keys is filled to 0.38 at least. */
+static inline bool tkv_index_is_filled(const UT_hash_table *table)
+{
+    return table->num_items > table->num_buckets / 3;
 }
 
 /* Make it a table of 2^log2 buckets. Does nothing when there is no memory. */

@@ -187,7 +187,7 @@ static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *f
                                  struct tkv_hint *hint, struct tkv_error *err)
 {
     struct tkv_hint_entry entries[WINDOW];
-    uint64_t hashes[WINDOW];
+    uint64_t hashes[WINDOW], guess;
     enum tkv_status status = TKV_OK;
     unsigned count;
 
@@ -196,6 +196,8 @@ static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *f
             hashes[count] = tkv_index_hash(store->index, entries[count].key);
             tkv_index_prefetch(store->index, hashes[count]);
         }
+        for (unsigned i = 0; i < count; i++)
+            (void)tkv_index_peek(store->index, hashes[i], &guess);
         for (unsigned i = 0; i < count && status == TKV_OK; i++)
             status = load_entry(store, file, &entries[i], hashes[i], err);
     } while (count == WINDOW && status == TKV_OK);

@@ -146,11 +146,12 @@ static bool has_expired(struct tkv_store *store, const struct tkv_location *loca
            location->expires_at_ms <= tkv_store_now_ms(store);
 }
 
-static void count_get(struct tkv_reader reader, bool found)
+static void count_gets(struct tkv_reader reader, size_t count, size_t missing)
 {
-    atomic_fetch_add_explicit(&reader.stripe->gets, 1, memory_order_relaxed);
-    if (!found)
-        atomic_fetch_add_explicit(&reader.stripe->gets_missing, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&reader.stripe->gets, count, memory_order_relaxed);
+    if (missing > 0)
+        atomic_fetch_add_explicit(&reader.stripe->gets_missing, missing,
+                                  memory_order_relaxed);
 }
 
 static enum tkv_status fail_absent(struct tkv_error *err)
@@ -179,11 +180,40 @@ static enum tkv_status judge(struct tkv_store *store, bool is_known,
     return is_known && !has_expired(store, location) ? TKV_OK : TKV_NOT_FOUND;
 }
 
+/* Fetch the lines that a small record has at `place`, which is a guess. */
+static void prefetch_record(struct tkv_store *store, uint64_t place)
+{
+    struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(place));
+    const uint8_t *bytes;
+    bool outside;
+
+    if (file == NULL)
+        return;
+    bytes = tkv_datafile_view(file, tkv_place_offset(place), 1, &outside);
+    if (bytes == NULL)
+        return;
+    __builtin_prefetch(bytes);
+    __builtin_prefetch(bytes + 64);
+    __builtin_prefetch(bytes + 128);
+}
+
+/* Node and record are fetched at the same time, as far as the guess is right. */
+static bool find(struct tkv_store *store, struct tkv_slice key,
+                 struct tkv_location *ret_location)
+{
+    const uint64_t hash = tkv_index_hash(store->index, key);
+    uint64_t guess;
+
+    if (!tkv_index_peek(store->index, hash, &guess))
+        return false;
+    prefetch_record(store, guess);
+    return tkv_index_find(store->index, key, hash, ret_location);
+}
+
 static enum tkv_status look_up(struct tkv_store *store, struct tkv_slice key,
                                struct tkv_location *ret_location, struct tkv_error *err)
 {
-    const uint64_t hash = tkv_index_hash(store->index, key);
-    const bool is_known = tkv_index_find(store->index, key, hash, ret_location);
+    const bool is_known = find(store, key, ret_location);
     const enum tkv_status status = judge(store, is_known, ret_location, err);
 
     return status == TKV_NOT_FOUND ? fail_absent(err) : status;
@@ -240,7 +270,7 @@ enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buf
         status = get_here(store, &found, buffer, buffer_size, ret_size, err);
         free(found.bytes);
     }
-    count_get(reader, status != TKV_NOT_FOUND);
+    count_gets(reader, 1, status == TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
     return status;
 }
@@ -289,7 +319,7 @@ enum tkv_status tkv_get_copy(struct tkv_store *store, struct tkv_slice key,
         status = copy_here(store, &found, ret_value, ret_size, err);
         free(found.bytes);
     }
-    count_get(reader, status != TKV_NOT_FOUND);
+    count_gets(reader, 1, status == TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
     return status;
 }
@@ -353,7 +383,7 @@ enum tkv_status tkv_get_pinned(struct tkv_store *store, struct tkv_slice key,
     status = look_up(store, key, &location, err);
     if (status == TKV_OK)
         status = pin_at(store, &location, key, ret_pin, err);
-    count_get(reader, status != TKV_NOT_FOUND);
+    count_gets(reader, 1, status == TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
     return status;
 }
@@ -377,18 +407,21 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
     uint64_t hashes[GROUP_COUNT];
     bool found[GROUP_COUNT];
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         hashes[i] = tkv_index_hash(store->index, keys[i]);
+        tkv_index_prefetch(store->index, hashes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t guess;
+
+        found[i] = tkv_index_peek(store->index, hashes[i], &guess);
+        if (found[i])
+            prefetch_record(store, guess);
+    }
     tkv_index_find_many(store->index, keys, hashes, count, locations, found);
     for (size_t i = 0; i < count; i++) {
-        struct tkv_datafile *file;
-        bool outside;
-
-        if (!found[i])
-            continue;
-        file = tkv_files_at(store, tkv_place_slot(locations[i].place));
-        __builtin_prefetch(tkv_datafile_view(file, tkv_place_offset(locations[i].place),
-                                             locations[i].size, &outside));
+        if (found[i])
+            prefetch_record(store, locations[i].place);
     }
     for (size_t i = 0; i < count; i++) {
         memset(&pins[i], 0, sizeof pins[i]);
@@ -412,14 +445,16 @@ enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *k
     for (size_t at = 0; at < count; at += GROUP_COUNT) {
         const size_t group = count - at < GROUP_COUNT ? count - at : GROUP_COUNT;
         const struct tkv_reader reader = tkv_epoch_enter(&store->epoch);
+        size_t missing = 0;
 
         get_group(store, keys + at, group, pins + at, statuses + at,
                   first == TKV_OK ? err : NULL);
         for (size_t i = at; i < at + group; i++) {
-            count_get(reader, statuses[i] != TKV_NOT_FOUND);
+            missing += statuses[i] == TKV_NOT_FOUND;
             if (first == TKV_OK && statuses[i] != TKV_NOT_FOUND)
                 first = statuses[i];
         }
+        count_gets(reader, group, missing);
         tkv_epoch_leave(reader);
     }
     return first;

@@ -259,7 +259,7 @@ static void model_find_many(struct model *m)
     enum { MOST = 40 };
     static struct key keys[MOST];
     struct tkv_slice slices[MOST] = {{0}};
-    uint64_t hashes[MOST] = {0}, numbers[MOST];
+    uint64_t hashes[MOST] = {0}, numbers[MOST], guess;
     struct tkv_location found_locations[MOST];
     bool found[MOST];
     const size_t count = below(m, MOST + 1);
@@ -269,6 +269,7 @@ static void model_find_many(struct model *m)
         varied_key(m->index, numbers[i], &keys[i]);
         slices[i] = keys[i].slice;
         hashes[i] = keys[i].hash;
+        found[i] = tkv_index_peek(m->index, hashes[i], &guess);
     }
     tkv_index_find_many(m->index, slices, hashes, count, found_locations, found);
     for (size_t i = 0; i < count; i++) {
@@ -607,6 +608,38 @@ TEST(a_step_that_runs_out_of_memory_can_be_repeated)
     tkv_index_free(index);
 }
 
+/* ---- Guesses ------------------------------------------------------------------------- */
+
+static uint64_t peek(struct tkv_index *index, const struct key *key)
+{
+    uint64_t guess = 0;
+
+    CHECK(tkv_index_peek(index, key->hash, &guess));
+    return guess;
+}
+
+/* Of a bucket with one key; places of files above 1,023 and offsets above 32 MiB wrap. */
+TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
+{
+    const uint64_t first = tkv_place(7, 12345, 0), second = tkv_place(1023, 8 << 20, 0);
+    struct tkv_location at = location(0, 1), old;
+    struct tkv_index *index;
+    struct tkv_error err;
+    struct key key;
+
+    CHECK_OK(tkv_index_new(3, 0, &index, &err));
+    short_key(index, 1, &key);
+    at.place = first;
+    CHECK(!put(index, &key, at, &old));
+    CHECK_EQ(peek(index, &key), tkv_place(7, 12344, 0));
+    CHECK(tkv_index_move(index, key.slice, key.hash, first, second));
+    CHECK_EQ(peek(index, &key), second);
+    at.place = tkv_place(1024, 40 << 20, 0);
+    CHECK(put(index, &key, at, &old));
+    CHECK_EQ(peek(index, &key), tkv_place(0, 8 << 20, 0));
+    tkv_index_free(index);
+}
+
 /* ---- Memory -------------------------------------------------------------------------- */
 
 static void fill_and_drain(uint64_t expected_keys)
@@ -815,13 +848,14 @@ static void find_others(struct worker *w, uint64_t *random)
 {
     struct tkv_location locations[16];
     struct tkv_slice slices[16];
-    uint64_t hashes[16];
+    uint64_t hashes[16], guess;
     bool found[16];
 
     for (unsigned i = 0; i < 16; i++) {
         short_key(w->index, next_random(random) % (THREADS * THREAD_KEYS), &w->keys[i]);
         slices[i] = w->keys[i].slice;
         hashes[i] = w->keys[i].hash;
+        found[i] = tkv_index_peek(w->index, hashes[i], &guess);
     }
     tkv_index_find_many(w->index, slices, hashes, 16, locations, found);
     for (unsigned i = 0; i < 16; i++) {

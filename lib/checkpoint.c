@@ -48,15 +48,32 @@ static enum tkv_status note_sync(struct tkv_store *store, enum tkv_status status
     return status;
 }
 
-static enum tkv_status write_file(struct tkv_store *store, struct tkv_datafile *file,
-                                  uint64_t target, struct tkv_error *err)
+static enum tkv_status sync_file(struct tkv_store *store, struct tkv_datafile *file,
+                                 struct tkv_error *err)
 {
-    const uint64_t before = atomic_load(&file->written);
-    enum tkv_status status =
-        tkv_datafile_write(file, store->dir, target, &store->dir_changed, err);
+    tkv_usage_add(&store->counters.data_syncs, 1);
+    return note_sync(store, tkv_datafile_sync(file, err));
+}
 
-    tkv_usage_add(&store->counters.data_bytes_written,
-                  atomic_load(&file->written) - before);
+enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *file,
+                               uint64_t target, struct tkv_error *err)
+{
+    const bool is_waited_for = store->options.durability == TKV_DURABILITY_ALWAYS;
+    const uint64_t before = atomic_load(&file->written);
+    const uint64_t step = is_waited_for ? TKV_FLUSH_SIZE : UINT64_MAX;
+    enum tkv_status status = TKV_OK;
+    uint64_t at = before;
+
+    while (status == TKV_OK && at < target) {
+        const bool is_step = target - at >= step;
+
+        status = tkv_datafile_write(file, store->dir, is_step ? at + step : target,
+                                    &store->dir_changed, err);
+        if (status == TKV_OK && is_step)
+            status = sync_file(store, file, err);
+        at = atomic_load(&file->written);
+    }
+    tkv_usage_add(&store->counters.data_bytes_written, at - before);
     return status;
 }
 
@@ -81,7 +98,7 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
             continue;
         size = atomic_load_explicit(&file->size, memory_order_acquire);
         if (is_worth_writing(file, size))
-            status = write_file(store, file, size, err);
+            status = tkv_flush_file(store, file, size, err);
     }
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */
@@ -152,11 +169,8 @@ static enum tkv_status sync_target(struct tkv_store *store, const struct target 
 
     if (target->file->durable == target->size)
         return TKV_OK;
-    status = write_file(store, target->file, target->size, err);
-    if (status != TKV_OK)
-        return status;
-    tkv_usage_add(&store->counters.data_syncs, 1);
-    return note_sync(store, tkv_datafile_sync(target->file, err));
+    status = tkv_flush_file(store, target->file, target->size, err);
+    return status == TKV_OK ? sync_file(store, target->file, err) : status;
 }
 
 static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error *err)

@@ -157,9 +157,7 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
     enum tkv_status status;
 
     tkv_usage_add(&store->disk_bytes, target - before);
-    status = tkv_datafile_write(output, store->dir, target, &store->dir_changed, err);
-    tkv_usage_add(&store->counters.data_bytes_written,
-                  atomic_load(&output->written) - from);
+    status = tkv_flush_file(store, output, target, err);
     tkv_usage_add(&store->counters.compaction_bytes_written,
                   atomic_load(&output->written) - from);
     if (status != TKV_OK)

@@ -28,6 +28,11 @@
 #define GATHER_SHARE 6u
 #define GATHER_TURNS 8u
 
+/* A turn that took longer went to somebody with much to do, a compactor say, and while the
+ * leader has no processor nobody commits. Then nobody is waited for, for a while. */
+#define GATHER_MICROS_MAX   300u
+#define GATHER_MICROS_PAUSE 1000000u
+
 /* A leader is missing in the group that it leads for others. Where that is a small share, it
  * is cheaper than to wake somebody else while the device is idle. */
 #define LEAD_GROUPS_MAX 4u
@@ -245,17 +250,34 @@ static bool many_are_missing(const struct tkv_wal *wal,
            (wal->expected - b->writers) * GATHER_SHARE > wal->expected;
 }
 
+static uint64_t now_us(const struct tkv_wal *wal)
+{
+    uint64_t us = 0;
+
+    (void)wal->os->monotonic_us(wal->os, &us); /* without a clock every turn is short */
+    return us;
+}
+
 /* Those who were in the last group are about to write again, most likely. A group costs a
  * write of the device however many it serves, so it pays to let them come. */
 static void gather(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
 {
     const struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
+    const uint64_t from_us = many_are_missing(wal, b) ? now_us(wal) : 0;
+    uint64_t to_us = from_us;
 
+    if (from_us < wal->gather_again_us)
+        return;
     for (unsigned turns = 0; turns < GATHER_TURNS && many_are_missing(wal, b); turns++) {
         tkv_mutex_unlock(&wal->lock);
         (void)sched_yield();
         tkv_mutex_lock(&wal->lock);
+        to_us = now_us(wal);
+        if (to_us - from_us > GATHER_MICROS_MAX)
+            break;
     }
+    if (to_us > from_us + GATHER_MICROS_MAX)
+        wal->gather_again_us = to_us + GATHER_MICROS_PAUSE;
 }
 
 /* Nobody joins the group that was filling any more. */

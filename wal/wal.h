@@ -118,6 +118,7 @@ struct tkv_wal {
     uint32_t chain;
     bool leader_active;
     unsigned expected;        /* writers who are likely to be in the next group */
+    uint64_t gather_again_us; /* until then a leader waits for nobody */
     unsigned waiting_to_join; /* writers that found the filling group full ... */
     pthread_cond_t can_join;  /* ... and wait for the next */
     bool align_next; /* bytes before the head are durable: leave their block alone */
@@ -179,7 +180,8 @@ bool tkv_wal_has_room(struct tkv_wal *wal, uint64_t extent);
 void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place);
 
 /* Extend the file with zeroed, synced blocks to `end`, at most size_max. Failing leaves the
- * log as it was (TKV_NO_SPACE), or poisoned when what was durable may be lost. One call at a time. */
+ * log as it was (TKV_NO_SPACE), or poisoned when what was durable may be lost. One call at a
+ * time. */
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err);
 
 /* Refuse every later commit with `status`. The first call counts. */

@@ -43,6 +43,17 @@ int __wrap_sem_wait(sem_t *semaphore)
     return -1;
 }
 
+static unsigned turns; /* that somebody gave away */
+
+int __real_sched_yield(void);
+int __wrap_sched_yield(void);
+
+int __wrap_sched_yield(void)
+{
+    turns++;
+    return __real_sched_yield();
+}
+
 /* ---- A log and its owner ---------------------------------------------------------------- */
 
 struct owner {
@@ -251,6 +262,57 @@ TEST(a_group_that_waits_while_the_log_is_poisoned_is_refused_and_not_written)
     CHECK_EQ(writers[2].status, TKV_POISONED);
     CHECK_EQ(o->applied, 1);
     CHECK_EQ(records_in(o), 1);
+    end(o);
+}
+
+/* ---- Waiting for those who will come ------------------------------------------------------ */
+
+static uint64_t clock_us, turn_us; /* what it says, and how long a turn takes */
+
+static int read_clock(struct tkv_os *os, uint64_t *ret_us)
+{
+    (void)os;
+    *ret_us = clock_us + turns * turn_us;
+    return 0;
+}
+
+/* Turns that a leader gives away for three writers who were in the last group. */
+static unsigned turns_for_three(struct owner *o)
+{
+    turns = 0;
+    o->wal.expected = 4;
+    CHECK_OK(commit(o, 100));
+    clock_us += turns * turn_us;
+    return turns;
+}
+
+TEST(a_leader_waits_some_turns_for_writers_of_the_last_group)
+{
+    struct owner *o = begin(true);
+
+    o->disk->os.monotonic_us = read_clock;
+    turn_us = 10;
+    CHECK_EQ(turns_for_three(o), 8);
+    CHECK_EQ(turns_for_three(o), 8);
+    turns = 0;
+    CHECK_OK(commit(o, 100)); /* alone in the last group */
+    CHECK_EQ(turns, 0);
+    end(o);
+}
+
+TEST(a_leader_whose_turn_took_long_waits_for_nobody_for_a_second)
+{
+    struct owner *o = begin(true);
+
+    o->disk->os.monotonic_us = read_clock;
+    turn_us = 4000;
+    CHECK_EQ(turns_for_three(o), 1);
+    CHECK_EQ(turns_for_three(o), 0);
+    clock_us += 999000;
+    CHECK_EQ(turns_for_three(o), 0);
+    clock_us += 1000;
+    turn_us = 10;
+    CHECK_EQ(turns_for_three(o), 8);
     end(o);
 }
 

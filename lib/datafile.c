@@ -329,8 +329,8 @@ void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64
         atomic_store_explicit(&file->seq_max, seq, memory_order_relaxed);
     if (!is_delete)
         lower(&file->seq_min_put, seq);
-    tkv_usage_add(&file->usage.records, 1);
-    tkv_usage_add(&file->record_sum, tkv_datafile_record_share(offset, seq));
+    tkv_usage_add_alone(&file->usage.records, 1);
+    tkv_usage_add_alone(&file->record_sum, tkv_datafile_record_share(offset, seq));
 }
 
 void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records,

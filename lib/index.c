@@ -168,13 +168,25 @@ static struct entry *exchange_memory(struct tkv_index *index, size_t size,
     return entry;
 }
 
-static void insert_locked(struct tkv_index *index, struct shard *shard,
-                          struct tkv_slice key, uint64_t hash,
-                          const struct tkv_location *location, struct entry *replaced)
-    TKV_REQUIRES(shard->lock)
+/* NULL: there is no memory. */
+static struct entry *new_entry(struct tkv_index *index, size_t size)
+{
+    struct entry *entry = NULL;
+
+    tkv_mutex_lock(&index->arena_lock);
+    if (tkv_arena_reserve(index->arena, size)) {
+        entry = tkv_arena_take(index->arena, size);
+        publish_arena(index, index->count + 1);
+    }
+    tkv_mutex_unlock(&index->arena_lock);
+    return entry;
+}
+
+static void link_locked(struct tkv_index *index, struct shard *shard, struct entry *entry,
+                        struct tkv_slice key, uint64_t hash,
+                        const struct tkv_location *location) TKV_REQUIRES(shard->lock)
 {
     const bool expires = location->expires_at_ms != 0;
-    struct entry *entry = exchange_memory(index, entry_size(key.size, expires), replaced);
     uint8_t *key_copy = (uint8_t *)entry + key_offset(expires);
 
     if (key.size > 0)
@@ -184,6 +196,16 @@ static void insert_locked(struct tkv_index *index, struct shard *shard,
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);
+}
+
+static void insert_locked(struct tkv_index *index, struct shard *shard,
+                          struct tkv_slice key, uint64_t hash,
+                          const struct tkv_location *location, struct entry *replaced)
+    TKV_REQUIRES(shard->lock)
+{
+    const size_t size = entry_size(key.size, location->expires_at_ms != 0);
+
+    link_locked(index, shard, exchange_memory(index, size, replaced), key, hash, location);
 }
 
 static void detach_locked(struct tkv_index *index, struct shard *shard, struct entry *entry)
@@ -361,6 +383,25 @@ bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
     }
     tkv_mutex_unlock(&shard->lock);
     return entry != NULL;
+}
+
+enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                              const struct tkv_location *location, bool *ret_added,
+                              struct tkv_error *err)
+{
+    struct shard *shard = shard_of(index, hash);
+    const size_t size = entry_size(key.size, false);
+    struct entry *entry = NULL;
+
+    assert(location->expires_at_ms == 0);
+    tkv_mutex_lock(&shard->lock);
+    *ret_added = find_locked(shard, key, hash) == NULL;
+    if (*ret_added)
+        entry = new_entry(index, size);
+    if (entry != NULL)
+        link_locked(index, shard, entry, key, hash, location);
+    tkv_mutex_unlock(&shard->lock);
+    return *ret_added && entry == NULL ? tkv_fail_memory(err, size, "index") : TKV_OK;
 }
 
 /* `place` is NULL for any place. */

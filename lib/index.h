@@ -102,6 +102,12 @@ void tkv_index_unreserve(struct tkv_index *index, struct tkv_slice key, uint64_t
 bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                    const struct tkv_location *location, struct tkv_location *ret_old);
 
+/* Both in one, for a key that does not expire; *ret_added is false, and nothing happens, when
+ * the key is there already. On failure (TKV_NO_MEMORY) nothing has happened either. */
+enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                              const struct tkv_location *location, bool *ret_added,
+                              struct tkv_error *err);
+
 /* True when the key was there; *ret_old as above. */
 bool tkv_index_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                       struct tkv_location *ret_old);

@@ -66,7 +66,7 @@ static void count_record(struct tkv_store *store, struct tkv_datafile *file,
     const bool is_delete = entry->kind == TKV_RECORD_DELETE;
 
     tkv_datafile_note_record(file, entry->offset, entry->seq, is_delete);
-    tkv_usage_add(&store->totals.records, 1);
+    tkv_usage_add_alone(&store->totals.records, 1);
     if (!is_delete)
         return;
     tkv_usage_add(&file->usage.tombstone_bytes, entry->size);
@@ -80,6 +80,26 @@ static unsigned flags_of(enum tkv_record_kind kind)
     return kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
 }
 
+/* A key that another file had already, or one that expires. */
+static enum tkv_status load_newer(struct tkv_store *store,
+                                  const struct tkv_hint_entry *entry, uint64_t hash,
+                                  const struct tkv_location *location, bool *ret_is_newest,
+                                  struct tkv_error *err)
+{
+    struct tkv_location old;
+    enum tkv_status status;
+
+    *ret_is_newest = !tkv_index_find(store->index, entry->key, hash, &old) ||
+                     seq_at(store, &old) < entry->seq;
+    if (!*ret_is_newest)
+        return TKV_OK;
+    status =
+        tkv_index_reserve(store->index, entry->key, hash, entry->expires_at_ms != 0, err);
+    if (status == TKV_OK && tkv_index_put(store->index, entry->key, hash, location, &old))
+        count_dead(store, &old);
+    return status;
+}
+
 static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *file,
                                   const struct tkv_hint_entry *entry, uint64_t hash,
                                   struct tkv_error *err)
@@ -90,25 +110,24 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
         .seq_low = (uint32_t)entry->seq,
         .expires_at_ms = entry->expires_at_ms,
     };
-    struct tkv_location old;
-    enum tkv_status status;
+    bool is_newest = false;
+    enum tkv_status status = TKV_OK;
 
     count_record(store, file, entry);
-    if (tkv_index_find(store->index, entry->key, hash, &old) &&
-        seq_at(store, &old) >= entry->seq)
-        return TKV_OK;
-    status =
-        tkv_index_reserve(store->index, entry->key, hash, entry->expires_at_ms != 0, err);
-    if (status != TKV_OK)
+    if (entry->expires_at_ms == 0)
+        status = tkv_index_add(store->index, entry->key, hash, &location, &is_newest, err);
+    if (status == TKV_OK && !is_newest)
+        status = load_newer(store, entry, hash, &location, &is_newest, err);
+    if (status != TKV_OK || !is_newest)
         return status;
     if (entry->kind == TKV_RECORD_LARGE)
         atomic_store(&store->has_large, true);
-    if (entry->kind == TKV_RECORD_DELETE)
+    if (entry->kind == TKV_RECORD_DELETE) {
         store->has_tombstones = true;
-    if (entry->kind != TKV_RECORD_DELETE)
-        tkv_files_live(store, file, entry->size);
-    if (tkv_index_put(store->index, entry->key, hash, &location, &old))
-        count_dead(store, &old);
+        return TKV_OK;
+    }
+    tkv_usage_live_alone(&file->usage, entry->size);
+    tkv_usage_live_alone(&store->totals, entry->size);
     return TKV_OK;
 }
 

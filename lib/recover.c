@@ -231,8 +231,13 @@ static enum tkv_status open_files(struct recovery *r, struct tkv_error *err)
     return status;
 }
 
-/* Records take some 50 bytes at least; more keys than that there cannot be. */
-static uint64_t guess_keys(const struct recovery *r)
+/* While the data files are loaded. */
+struct loading {
+    uint64_t bytes, loaded_bytes; /* of all data files with records */
+    uint64_t expected_keys;       /* for which the index has been presized */
+};
+
+static uint64_t bytes_of_records(const struct recovery *r)
 {
     uint64_t bytes = 0;
 
@@ -240,26 +245,42 @@ static uint64_t guess_keys(const struct recovery *r)
         if (r->manifest.files[i].file_class != TKV_FILE_LARGE)
             bytes += r->manifest.files[i].durable_size;
     }
-    return bytes / 256;
+    return bytes;
+}
+
+/* Make the index as large as all files need if they are like those that were loaded, of which
+ * some records are dead; but not more than four times as large as it has to be by now. */
+static void presize(struct tkv_store *store, struct loading *loading)
+{
+    const uint64_t keys = tkv_index_count(store->index);
+    double all;
+
+    if (keys * 2 <= loading->expected_keys)
+        return;
+    all = (double)keys * (double)loading->bytes / (double)loading->loaded_bytes /
+          store->options.space_factor;
+    loading->expected_keys = all < 4.0 * (double)keys ? (uint64_t)all : 4 * keys;
+    tkv_index_presize(store->index, loading->expected_keys);
 }
 
 static enum tkv_status load_files(struct recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
     const uint32_t used = atomic_load(&store->slots_used);
+    struct loading loading = {bytes_of_records(r), 0, store->options.expected_keys};
     enum tkv_status status = TKV_OK;
     struct tkv_error error;
 
     store->applied_seq_next = r->from.seq_next; /* all in the data files is older */
-    tkv_index_presize(store->index, store->options.expected_keys > 0
-                                        ? store->options.expected_keys
-                                        : guess_keys(r));
+    tkv_index_presize(store->index, store->options.expected_keys);
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
 
         if (file->file_class == TKV_FILE_LARGE)
             continue;
         status = tkv_load_file(store, file, r->report, &error);
+        loading.loaded_bytes += file->durable;
+        presize(store, &loading);
         if (tkv_gaps_accept(store, status)) {
             tkv_gaps_note_body(store, r->report, file, error.offset, r->from.seq_next);
             status = TKV_OK;

@@ -21,6 +21,15 @@ static inline void tkv_usage_add(_Atomic uint64_t *counter, uint64_t more)
     atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
 }
 
+/* For a counter with one writer at a time, and for all of them while a store is being opened:
+ * no locked instruction. */
+static inline void tkv_usage_add_alone(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) + more,
+                          memory_order_relaxed);
+}
+
 static inline void tkv_usage_sub(_Atomic uint64_t *counter, uint64_t less)
 {
     atomic_fetch_sub_explicit(counter, less, memory_order_relaxed);
@@ -35,6 +44,12 @@ static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t size)
 {
     tkv_usage_add(&usage->live_bytes, size);
     tkv_usage_add(&usage->live_records, 1);
+}
+
+static inline void tkv_usage_live_alone(struct tkv_usage *usage, uint64_t size)
+{
+    tkv_usage_add_alone(&usage->live_bytes, size);
+    tkv_usage_add_alone(&usage->live_records, 1);
 }
 
 static inline void tkv_usage_dead(struct tkv_usage *usage, uint64_t size)

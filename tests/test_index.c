@@ -608,6 +608,31 @@ TEST(a_step_that_runs_out_of_memory_can_be_repeated)
     tkv_index_free(index);
 }
 
+/* ---- Adding -------------------------------------------------------------------------- */
+
+TEST(what_is_added_is_there_and_what_is_there_is_not_added)
+{
+    const struct tkv_location first = location(1, 0), second = location(2, 0);
+    struct tkv_index *index = new_index();
+    struct tkv_location found;
+    struct tkv_error err;
+    struct key key;
+    bool added;
+
+    for (uint64_t i = 0; i < 5000; i++) {
+        varied_key(index, i, &key);
+        CHECK_OK(tkv_index_add(index, key.slice, key.hash, &first, &added, &err));
+        CHECK(added);
+        CHECK_OK(tkv_index_add(index, key.slice, key.hash, &second, &added, &err));
+        CHECK(!added);
+        CHECK(tkv_index_find(index, key.slice, key.hash, &found));
+        check_same(&found, &first);
+    }
+    CHECK_EQ(tkv_index_count(index), 5000);
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
 /* ---- Guesses ------------------------------------------------------------------------- */
 
 static uint64_t peek(struct tkv_index *index, const struct key *key)
@@ -777,6 +802,7 @@ static void fail_every_call_once(bool once)
         bool present[KEYS];
         uint64_t count = 0;
         struct tkv_error err;
+        bool added;
 
         calls = 0;
         fail_at = at;
@@ -789,14 +815,16 @@ static void fail_every_call_once(bool once)
             enum tkv_status status;
 
             varied_key(index, i, &key);
-            status = tkv_index_reserve(index, key.slice, key.hash, i % 2, &err);
+            if (i % 4 == 0)
+                status = tkv_index_add(index, key.slice, key.hash, &to, &added, &err);
+            else
+                status = tkv_index_reserve(index, key.slice, key.hash, i % 2, &err);
             present[i] = status == TKV_OK;
-            if (status == TKV_OK) {
-                CHECK(!tkv_index_put(index, key.slice, key.hash, &to, &old));
-                count++;
-            } else {
+            if (status != TKV_OK)
                 CHECK_EQ(status, TKV_NO_MEMORY);
-            }
+            else if (i % 4 != 0)
+                CHECK(!tkv_index_put(index, key.slice, key.hash, &to, &old));
+            count += present[i];
         }
         met_its_fault = calls >= at;
         fail_at = 0;

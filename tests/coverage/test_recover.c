@@ -29,6 +29,24 @@ enum tkv_status __wrap_tkv_index_reserve(struct tkv_index *index, struct tkv_sli
     return __real_tkv_index_reserve(index, key, hash, expires, e);
 }
 
+enum tkv_status __real_tkv_index_add(struct tkv_index *index, struct tkv_slice key,
+                                     uint64_t hash, const struct tkv_location *location,
+                                     bool *ret_added, struct tkv_error *e);
+enum tkv_status __wrap_tkv_index_add(struct tkv_index *index, struct tkv_slice key,
+                                     uint64_t hash, const struct tkv_location *location,
+                                     bool *ret_added, struct tkv_error *e);
+
+enum tkv_status __wrap_tkv_index_add(struct tkv_index *index, struct tkv_slice key,
+                                     uint64_t hash, const struct tkv_location *location,
+                                     bool *ret_added, struct tkv_error *e)
+{
+    if (reserve_left == 0)
+        return tkv_fail_memory(e, 1, "a key");
+    if (reserve_left > 0)
+        reserve_left--;
+    return __real_tkv_index_add(index, key, hash, location, ret_added, e);
+}
+
 /* ---- What is refused ------------------------------------------------------------------- */
 
 TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)

@@ -30,8 +30,8 @@
 
 /* A turn that took longer went to somebody with much to do, a compactor say, and while the
  * leader has no processor nobody commits. Then nobody is waited for, for a while. */
-#define GATHER_MICROS_MAX   300u
-#define GATHER_MICROS_PAUSE 1000000u
+#define GATHER_MICROS_MAX   1000u
+#define GATHER_MICROS_PAUSE 200000u
 
 /* A leader is missing in the group that it leads for others. Where that is a small share, it
  * is cheaper than to wake somebody else while the device is idle. */

@@ -109,6 +109,19 @@ bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64
     return apply_put(store, file, offset, record, hash);
 }
 
+#define WINDOW 16u /* keys of a batch whose index lines are fetched together */
+
+/* What the next keys of a batch will change. */
+static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *write,
+                        size_t from)
+{
+    const size_t left = write->count - from;
+    uint64_t guess;
+
+    for (size_t i = from; i < from + (left < WINDOW ? left : WINDOW); i++)
+        (void)tkv_index_peek(store->index, write->items[i].key_hash, &guess);
+}
+
 static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *group,
                         struct tkv_wal_write *write, uint64_t group_offset)
 {
@@ -117,6 +130,8 @@ static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *g
         const size_t at = write->payload_offset + item->offset;
         struct tkv_record record;
 
+        if (i % WINDOW == 0 && write->count > 1)
+            fetch_ahead(store, write, i);
         /* These bytes were encoded by this process a moment ago. */
         if (tkv_record_parse(tkv_bytes(group->payload + at, group->payload_size - at),
                              &record) != TKV_RECORD_GOOD)

@@ -48,8 +48,8 @@ static enum tkv_status note_sync(struct tkv_store *store, enum tkv_status status
     return status;
 }
 
-static enum tkv_status sync_file(struct tkv_store *store, struct tkv_datafile *file,
-                                 struct tkv_error *err)
+enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
+                               struct tkv_error *err)
 {
     tkv_usage_add(&store->counters.data_syncs, 1);
     return note_sync(store, tkv_datafile_sync(file, err));
@@ -60,17 +60,17 @@ enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *fil
 {
     const bool is_waited_for = store->options.durability == TKV_DURABILITY_ALWAYS;
     const uint64_t before = atomic_load(&file->written);
-    const uint64_t step = is_waited_for ? TKV_FLUSH_SIZE : UINT64_MAX;
     enum tkv_status status = TKV_OK;
     uint64_t at = before;
 
     while (status == TKV_OK && at < target) {
-        const bool is_step = target - at >= step;
+        const bool is_step = is_waited_for && target - at > TKV_FLUSH_SIZE;
+        const uint64_t end = at + TKV_FLUSH_SIZE - at % TKV_BLOCK_SIZE;
 
-        status = tkv_datafile_write(file, store->dir, is_step ? at + step : target,
+        status = tkv_datafile_write(file, store->dir, is_step ? end : target,
                                     &store->dir_changed, err);
         if (status == TKV_OK && is_step)
-            status = sync_file(store, file, err);
+            status = tkv_flush_sync(store, file, err);
         at = atomic_load(&file->written);
     }
     tkv_usage_add(&store->counters.data_bytes_written, at - before);
@@ -88,8 +88,10 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
     const uint64_t flushing = atomic_load(&store->unflushed);
-    enum tkv_status status = TKV_OK;
+    enum tkv_status status = tkv_store_check_writable(store, err);
 
+    if (status != TKV_OK)
+        return status; /* a failed sync is never followed by another */
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t size;
@@ -170,7 +172,7 @@ static enum tkv_status sync_target(struct tkv_store *store, const struct target 
     if (target->file->durable == target->size)
         return TKV_OK;
     status = tkv_flush_file(store, target->file, target->size, err);
-    return status == TKV_OK ? sync_file(store, target->file, err) : status;
+    return status == TKV_OK ? tkv_flush_sync(store, target->file, err) : status;
 }
 
 static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error *err)

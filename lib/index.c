@@ -3,7 +3,7 @@
  * index.c - lookups and changes of single keys; lib/index_table.h has the picture, and how a
  * lookup stays short. What they call for every key is in this file, or in line.
  *
- * When something fails: only a reservation can.
+ * When something fails: only a reservation can, and tkv_index_add(), which makes one.
  *
  * Threads: every call locks the shards it touches, one at a time.
  */
@@ -392,16 +392,20 @@ enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uin
     struct shard *shard = shard_of(index, hash);
     const size_t size = entry_size(key.size, false);
     struct entry *entry = NULL;
+    bool is_there;
 
     assert(location->expires_at_ms == 0);
     tkv_mutex_lock(&shard->lock);
-    *ret_added = find_locked(shard, key, hash) == NULL;
-    if (*ret_added)
+    is_there = find_locked(shard, key, hash) != NULL;
+    if (!is_there)
         entry = new_entry(index, size);
     if (entry != NULL)
         link_locked(index, shard, entry, key, hash, location);
     tkv_mutex_unlock(&shard->lock);
-    return *ret_added && entry == NULL ? tkv_fail_memory(err, size, "index") : TKV_OK;
+    if (!is_there && entry == NULL)
+        return tkv_fail_memory(err, size, "index");
+    *ret_added = !is_there;
+    return TKV_OK;
 }
 
 /* `place` is NULL for any place. */

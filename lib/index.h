@@ -6,7 +6,7 @@
  *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
  *   lock), bucket = low 32 bits. A key costs 64 bytes (8-byte place and the 56-byte
  *   uthash handle, which has room for the record's size), its own bytes in the same object,
- *   16 more if it expires, and 21 of the buckets: 102 in all for 16-byte keys. Tables double
+ *   16 more if it expires, and some 20 of the buckets: 102 in all for 16-byte keys. Tables double
  *   above a load between 0.8 and 1.6, a different one in each shard, halve below 1/8, and
  *   never by uthash's own rule.
  *
@@ -102,8 +102,8 @@ void tkv_index_unreserve(struct tkv_index *index, struct tkv_slice key, uint64_t
 bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                    const struct tkv_location *location, struct tkv_location *ret_old);
 
-/* Both in one, for a key that does not expire; *ret_added is false, and nothing happens, when
- * the key is there already. On failure (TKV_NO_MEMORY) nothing has happened either. */
+/* Reserve and put in one, for a key that does not expire; *ret_added is false, and nothing
+ * happens, when the key is there already, nor on failure (TKV_NO_MEMORY). */
 enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                               const struct tkv_location *location, bool *ret_added,
                               struct tkv_error *err);

@@ -78,9 +78,7 @@ static bool copy_bucket(const UT_hash_bucket *bucket, uint32_t position,
                         struct tkv_index_page *page)
 {
     for (const UT_hash_handle *hh = bucket->hh_head; hh != NULL; hh = hh->hh_next) {
-        const struct entry *entry =
-            (const struct entry *)(const void *)((const char *)hh -
-                                                 offsetof(struct entry, hh));
+        const struct entry *entry = entry_at(hh);
 
         if (reverse_bits(hh->hashv) < position)
             continue;

@@ -31,7 +31,8 @@
  * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
  * two shards' locks.
  *
- * Failing to get memory for an entry or a heap is told when it is reserved, never later.
+ * Failing to get memory for an entry or a heap is told when it is reserved or added, never
+ * later.
  */
 #ifndef TKV_INDEX_TABLE_H
 #define TKV_INDEX_TABLE_H
@@ -205,25 +206,31 @@ static inline uint32_t filter_bit(uint32_t hashv)
 }
 
 /*
- * uthash counts a bucket's entries only for its rule of expansion. Here `count` is, roughly,
- * the last place that an entry of the bucket was given: a reader fetches the record together
- * with the node. For a chain of one it is right; else it may be wrong, and a delete makes it
- * so: it is a guess.
+ * uthash counts a bucket's entries only for its rule of expansion. Here `count` is the line
+ * of the place that an entry of the bucket was given last: a reader fetches the record
+ * together with the node. It is a guess: right for the last entry only, not once an entry was
+ * deleted, and never in slots above 1023 and beyond 256 MiB of a file.
  *
  *     31     22 21               0
  *     +--------+-----------------+
- *     | slot   | offset / 8      |
+ *     | slot   | offset / 64     |
  *     +--------+-----------------+
  */
+#define GUESS_OFFSET_BITS 22u
+
 static inline uint32_t guess_of(uint64_t place)
 {
-    return tkv_place_slot(place) << 22 |
-           ((uint32_t)(tkv_place_offset(place) / 8) & ((UINT32_C(1) << 22) - 1));
+    const uint32_t line = (uint32_t)(tkv_place_offset(place) / LINE);
+
+    return tkv_place_slot(place) << GUESS_OFFSET_BITS |
+           (line & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1));
 }
 
 static inline uint64_t place_of_guess(uint32_t guess)
 {
-    return tkv_place(guess >> 22, (uint64_t)(guess & ((UINT32_C(1) << 22) - 1)) * 8, 0);
+    const uint64_t line = guess & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1);
+
+    return tkv_place(guess >> GUESS_OFFSET_BITS, line * LINE, 0);
 }
 
 static inline struct entry *entry_at(const UT_hash_handle *hh)
@@ -231,13 +238,14 @@ static inline struct entry *entry_at(const UT_hash_handle *hh)
     return (struct entry *)((uintptr_t)hh - offsetof(struct entry, hh));
 }
 
-/* Its two lines: what a lookup compares, and key and location. It may be NULL. */
+/* Its two lines, wherever they are cut: the location, what a lookup compares, and the key. It
+ * may be NULL. */
 static inline void prefetch_entry(const UT_hash_handle *hh)
 {
-    const uintptr_t at = (uintptr_t)hh;
+    const uintptr_t at = (uintptr_t)hh - offsetof(struct entry, hh);
 
-    PREFETCH((const void *)(at + offsetof(UT_hash_handle, hh_next)));
-    PREFETCH((const void *)(at + sizeof *hh));
+    PREFETCH((const void *)at);
+    PREFETCH((const void *)(at + sizeof(struct entry)));
 }
 
 /* ---- index.c --------------------------------------------------------------------- */

@@ -180,43 +180,43 @@ static enum tkv_status judge(struct tkv_store *store, bool is_known,
     return is_known && !has_expired(store, location) ? TKV_OK : TKV_NOT_FOUND;
 }
 
-/* Fetch the lines that a small record has at `place`, which is a guess. */
+/* Fetch the lines that a small record has at `place`, which may be a guess. Inside an epoch:
+ * the data file is looked at. */
 static void prefetch_record(struct tkv_store *store, uint64_t place)
 {
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(place));
-    const uint8_t *bytes;
+    uintptr_t bytes;
     bool outside;
 
     if (file == NULL)
         return;
-    bytes = tkv_datafile_view(file, tkv_place_offset(place), 1, &outside);
-    if (bytes == NULL)
+    bytes = (uintptr_t)tkv_datafile_view(file, tkv_place_offset(place), 1, &outside);
+    if (bytes == 0)
         return;
-    __builtin_prefetch(bytes);
-    __builtin_prefetch(bytes + 64);
-    __builtin_prefetch(bytes + 128);
+    for (unsigned line = 0; line < 3; line++)
+        __builtin_prefetch((const void *)(bytes + line * 64));
 }
 
-/* Node and record are fetched at the same time, as far as the guess is right. */
-static bool find(struct tkv_store *store, struct tkv_slice key,
-                 struct tkv_location *ret_location)
+/* Inside an epoch. Node and record are fetched at the same time, as far as the guess is right.
+ * A found->bytes that is not NULL is the caller's to free. */
+static enum tkv_status find_record(struct tkv_store *store, struct tkv_slice key,
+                                   struct tkv_found *ret_found, struct tkv_error *err)
 {
     const uint64_t hash = tkv_index_hash(store->index, key);
+    struct tkv_location location;
     uint64_t guess;
+    bool is_known = tkv_index_peek(store->index, hash, &guess);
+    enum tkv_status status;
 
-    if (!tkv_index_peek(store->index, hash, &guess))
-        return false;
-    prefetch_record(store, guess);
-    return tkv_index_find(store->index, key, hash, ret_location);
-}
-
-static enum tkv_status look_up(struct tkv_store *store, struct tkv_slice key,
-                               struct tkv_location *ret_location, struct tkv_error *err)
-{
-    const bool is_known = find(store, key, ret_location);
-    const enum tkv_status status = judge(store, is_known, ret_location, err);
-
-    return status == TKV_NOT_FOUND ? fail_absent(err) : status;
+    if (is_known) {
+        prefetch_record(store, guess);
+        is_known = tkv_index_find(store->index, key, hash, &location);
+    }
+    status = judge(store, is_known, &location, err);
+    if (status == TKV_NOT_FOUND)
+        return fail_absent(err);
+    return status == TKV_OK ? tkv_read_record(store, &location, key, ret_found, err)
+                            : status;
 }
 
 static enum tkv_status check_key(struct tkv_slice key, struct tkv_error *err)
@@ -255,7 +255,6 @@ static enum tkv_status get_here(struct tkv_store *store, const struct tkv_found 
 enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buffer,
                         size_t buffer_size, size_t *ret_size, struct tkv_error *err)
 {
-    struct tkv_location location;
     struct tkv_reader reader;
     struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
@@ -263,9 +262,7 @@ enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buf
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    status = look_up(store, key, &location, err);
-    if (status == TKV_OK)
-        status = tkv_read_record(store, &location, key, &found, err);
+    status = find_record(store, key, &found, err);
     if (status == TKV_OK) {
         status = get_here(store, &found, buffer, buffer_size, ret_size, err);
         free(found.bytes);
@@ -304,7 +301,6 @@ static enum tkv_status copy_here(struct tkv_store *store, const struct tkv_found
 enum tkv_status tkv_get_copy(struct tkv_store *store, struct tkv_slice key,
                              void **ret_value, size_t *ret_size, struct tkv_error *err)
 {
-    struct tkv_location location;
     struct tkv_reader reader;
     struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
@@ -312,9 +308,7 @@ enum tkv_status tkv_get_copy(struct tkv_store *store, struct tkv_slice key,
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    status = look_up(store, key, &location, err);
-    if (status == TKV_OK)
-        status = tkv_read_record(store, &location, key, &found, err);
+    status = find_record(store, key, &found, err);
     if (status == TKV_OK) {
         status = copy_here(store, &found, ret_value, ret_size, err);
         free(found.bytes);
@@ -331,13 +325,14 @@ void tkv_free(void *value)
 
 /* ---- Pins ------------------------------------------------------------------------ */
 
-/* holds[0]: a referenced data file, holds[1]: memory of its own. Either may be NULL. */
+/* holds[0]: a referenced data file, holds[1]: memory of its own. Either may be NULL. Frees
+ * found->bytes. */
 static enum tkv_status pin_here(struct tkv_store *store, const struct tkv_found *found,
                                 struct tkv_pin *ret_pin, struct tkv_error *err)
 {
     const struct tkv_record *r = &found->record;
-    void *copy;
-    size_t size;
+    void *copy = NULL;
+    size_t size = 0;
     enum tkv_status status;
 
     ret_pin->expires_at_ms = r->expires_at_ms;
@@ -349,6 +344,7 @@ static enum tkv_status pin_here(struct tkv_store *store, const struct tkv_found 
         return TKV_OK;
     }
     status = copy_here(store, found, &copy, &size, err);
+    free(found->bytes);
     if (status != TKV_OK)
         return status;
     ret_pin->value = tkv_bytes(copy, size);
@@ -356,33 +352,19 @@ static enum tkv_status pin_here(struct tkv_store *store, const struct tkv_found 
     return TKV_OK;
 }
 
-static enum tkv_status pin_at(struct tkv_store *store, const struct tkv_location *location,
-                              struct tkv_slice key, struct tkv_pin *ret_pin,
-                              struct tkv_error *err)
-{
-    struct tkv_found found;
-    enum tkv_status status = tkv_read_record(store, location, key, &found, err);
-
-    if (status != TKV_OK)
-        return status;
-    status = pin_here(store, &found, ret_pin, err);
-    free(found.bytes);
-    return status;
-}
-
 enum tkv_status tkv_get_pinned(struct tkv_store *store, struct tkv_slice key,
                                struct tkv_pin *ret_pin, struct tkv_error *err)
 {
-    struct tkv_location location;
     struct tkv_reader reader;
+    struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
 
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
-    status = look_up(store, key, &location, err);
+    status = find_record(store, key, &found, err);
     if (status == TKV_OK)
-        status = pin_at(store, &location, key, ret_pin, err);
+        status = pin_here(store, &found, ret_pin, err);
     count_gets(reader, 1, status == TKV_NOT_FOUND);
     tkv_epoch_leave(reader);
     return status;
@@ -424,10 +406,14 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
             prefetch_record(store, locations[i].place);
     }
     for (size_t i = 0; i < count; i++) {
+        struct tkv_found record;
+
         memset(&pins[i], 0, sizeof pins[i]);
         statuses[i] = judge(store, found[i], &locations[i], err);
         if (statuses[i] == TKV_OK)
-            statuses[i] = pin_at(store, &locations[i], keys[i], &pins[i], err);
+            statuses[i] = tkv_read_record(store, &locations[i], keys[i], &record, err);
+        if (statuses[i] == TKV_OK)
+            statuses[i] = pin_here(store, &record, &pins[i], err);
     }
 }
 
@@ -470,5 +456,9 @@ enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
 
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
-    return look_up(store, key, &location, err);
+    status = judge(
+        store,
+        tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location),
+        &location, err);
+    return status == TKV_NOT_FOUND ? fail_absent(err) : status;
 }

@@ -324,7 +324,10 @@ static enum tkv_status compact_file(struct tkv_store *store, struct tkv_datafile
                                           .bytes = job.copy.bytes_out,
                                           .micros = tkv_store_now_us(store) - started_us});
         tkv_mutex_lock(&store->upkeep);
-        status = finish(&job, started_us, ret_reclaimed, err);
+        status =
+            tkv_store_check_writable(store, err); /* after the copying, which takes long */
+        if (status == TKV_OK)
+            status = finish(&job, started_us, ret_reclaimed, err);
         tkv_mutex_unlock(&store->upkeep);
     } else if (status == TKV_CORRUPT || status == TKV_IO) {
         set_damaged_aside(store, source, status);

@@ -179,11 +179,14 @@ bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64
 
 /* ---- checkpoint.c ---------------------------------------------------------------- */
 
-/* Write a data file up to `target`; the last part is not durable then. Where commits wait for the
- * device it happens in steps of TKV_FLUSH_SIZE, each synced on its own: a commit finds no more
- * than one of them in front of it in the device's queue. With `upkeep` held. */
+/* Write a data file up to `target`. Where commits wait for the device it happens in steps of
+ * TKV_FLUSH_SIZE, each but the last synced on its own: a commit finds no more than one of them
+ * in front of it in the device's queue. With `upkeep` held. */
 enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *file,
                                uint64_t target, struct tkv_error *err);
+/* A failed sync poisons: nobody knows what is on disk. */
+enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
+                               struct tkv_error *err);
 /* Write memory tails that have enough in them. With `upkeep` held. */
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
 /* With `upkeep` held. */

@@ -162,12 +162,9 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
                   atomic_load(&output->written) - from);
     if (status != TKV_OK)
         return status;
-    tkv_usage_add(&store->counters.data_syncs, 1);
-    status = tkv_datafile_sync(output, err);
-    if (status != TKV_OK) {
-        tkv_store_poison(store, status);
+    status = tkv_flush_sync(store, output, err);
+    if (status != TKV_OK)
         return status;
-    }
     output->durable = target;
     output->durable_sum = tkv_usage_get(&output->record_sum);
     output->durable_sealed = atomic_load(&output->sealed);

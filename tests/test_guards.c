@@ -590,32 +590,40 @@ TEST(a_checkpoint_that_fails_frees_nothing_of_the_log)
  * clean, so that the checkpoint's own sync would succeed. */
 TEST(a_failed_sync_of_a_part_of_a_data_file_poisons)
 {
-    static const uint8_t value[100 * 1024];
+    static const uint8_t value[30 * 1024];
+    struct tkv_batch *batch;
     struct fixture f;
-    unsigned count = 0;
     char key[8];
 
     begin_closed(&f);
     f.options.wal_size_max = f.options.data_file_size_min = f.options.data_file_size_max =
         4u << 20;
     open_again(&f);
-    CHECK_OK(tkv_put(f.store, tkv_text("first"), tkv_bytes(value, sizeof value), &err));
+    put_bytes(&f, "first", 1, 100);
     CHECK_OK(tkv_checkpoint(f.store, &err));
     f.disk->failed_sync = SIMDISK_FAILED_SYNC_LOSES;
     f.disk->fail_kinds = SIMDISK_SYNC;
     f.disk->fail_count = 0;
     f.disk->fail_at = 1;
     f.disk->fail_errno = EIO;
-    for (; count < 20; count++) {
-        snprintf(key, sizeof key, "%u", count);
-        if (tkv_put(f.store, tkv_text(key), tkv_bytes(value, sizeof value), &err) != TKV_OK)
-            break;
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        CHECK_OK(tkv_batch_put(batch, tkv_text(key), tkv_bytes(value, sizeof value), &err));
     }
-    CHECK_EQ(err.status, TKV_POISONED);
-    CHECK(count < 20);
+    CHECK_OK(tkv_write(f.store, batch, &err));
+    tkv_batch_free(batch);
+    CHECK_EQ(f.disk->faults, 1); /* of three parts, the first one's */
+    tkv_upkeep_flush(f.store);   /* the simulated disk ends a test that syncs again */
+    CHECK_EQ(tkv_put(f.store, tkv_text("key"), tkv_text("v"), &err), TKV_POISONED);
     kill_process(&f, SIMDISK_NOTHING_PENDING);
     open_again(&f);
-    CHECK_EQ(f.report.keys, 1 + count);
+    CHECK_EQ(f.report.keys, 21);
+    check_byte(&f, "first", 1);
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        check_byte(&f, key, 0);
+    }
     end(&f);
 }
 

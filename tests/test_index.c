@@ -643,7 +643,7 @@ static uint64_t peek(struct tkv_index *index, const struct key *key)
     return guess;
 }
 
-/* Of a bucket with one key; places of files above 1,023 and offsets above 32 MiB wrap. */
+/* Of a bucket with one key; slots above 1,023 and offsets beyond 256 MiB wrap. */
 TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
 {
     const uint64_t first = tkv_place(7, 12345, 0), second = tkv_place(1023, 8 << 20, 0);
@@ -656,10 +656,10 @@ TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
     short_key(index, 1, &key);
     at.place = first;
     CHECK(!put(index, &key, at, &old));
-    CHECK_EQ(peek(index, &key), tkv_place(7, 12344, 0));
+    CHECK_EQ(peek(index, &key), tkv_place(7, 12345 / 64 * 64, 0));
     CHECK(tkv_index_move(index, key.slice, key.hash, first, second));
     CHECK_EQ(peek(index, &key), second);
-    at.place = tkv_place(1024, 40 << 20, 0);
+    at.place = tkv_place(1024, 264 << 20, 0);
     CHECK(put(index, &key, at, &old));
     CHECK_EQ(peek(index, &key), tkv_place(0, 8 << 20, 0));
     tkv_index_free(index);

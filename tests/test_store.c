@@ -1532,6 +1532,8 @@ static void *read_many(void *context)
             CHECK_EQ(status, TKV_NOT_FOUND);
             CHECK(may_be_absent(before, atomic_load(&s->acked[writer][k])));
         }
+        status = tkv_exists(s->store, tkv_text(key), &error);
+        CHECK(status == TKV_OK || may_be_absent(before, atomic_load(&s->acked[writer][k])));
         if (random % 4096 == 0)
             (void)count_iterated(s->store);
     }

@@ -263,21 +263,22 @@ static uint64_t now_us(const struct tkv_wal *wal)
 static void gather(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
 {
     const struct tkv_wal_group_buffer *b = &wal->buffers[wal->filling];
-    const uint64_t from_us = many_are_missing(wal, b) ? now_us(wal) : 0;
-    uint64_t to_us = from_us;
+    uint64_t from_us, to_us;
 
-    if (from_us < wal->gather_again_us)
+    if (!many_are_missing(wal, b))
         return;
-    for (unsigned turns = 0; turns < GATHER_TURNS && many_are_missing(wal, b); turns++) {
+    to_us = now_us(wal);
+    for (unsigned turns = 0;
+         turns < GATHER_TURNS && many_are_missing(wal, b) && to_us >= wal->gather_again_us;
+         turns++) {
+        from_us = to_us;
         tkv_mutex_unlock(&wal->lock);
         (void)sched_yield();
         tkv_mutex_lock(&wal->lock);
         to_us = now_us(wal);
-        if (to_us - from_us > GATHER_MICROS_MAX)
-            break;
+        if (to_us > from_us + GATHER_MICROS_MAX)
+            wal->gather_again_us = to_us + GATHER_MICROS_PAUSE;
     }
-    if (to_us > from_us + GATHER_MICROS_MAX)
-        wal->gather_again_us = to_us + GATHER_MICROS_PAUSE;
 }
 
 /* Nobody joins the group that was filling any more. */

@@ -42,6 +42,9 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}
 STORES = ["test_found", "test_guards", "test_reclaim", "test_refusals", "test_corners",
           "test_store -threads -100_mb"]
+FAULTS = ["faults --scenario " + name for name in
+          ("create", "open_several_files", "open_killed", "checkpoint_new_files", "log_grows", "compact_tombstones",
+           "compact_dirty")]
 CRASH = "test_crash --processes 1 --states 1200 --only "
 WORKLOADS = ["always_mixed", "none_mixed", "none_churn", "always_churn", "always_expiring", "always_large",
              "creation", "interval_mixed", "none_growth", "none_crash_chain", "always_compressed"]
@@ -62,7 +65,7 @@ def parse(arguments):
 
 
 def checks_for(build, file):
-    wanted = UNITS.get(file, []) + STORES + [CRASH + name for name in WORKLOADS]
+    wanted = UNITS.get(file, []) + STORES + [CRASH + name for name in WORKLOADS] + FAULTS
     if file in THREADED:
         wanted += THREADS
     return [check for check in wanted if check.split()[0] in build.programs]

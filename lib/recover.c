@@ -113,6 +113,7 @@ static enum tkv_status replay_log(struct tkv_recovery *r, struct tkv_error *err)
     r->replay.durable_mark = durable_mark(r);
     r->replay.seq_next = r->from.seq_next;
     atomic_store(&store->seq_last, r->from.seq_next - 1);
+    report->seq_last = r->from.seq_next - 1;
     if (r->log == NULL)
         return TKV_OK;
     status = tkv_replay_run(&r->replay, r->log, r->log_size, replay_group, r, err);

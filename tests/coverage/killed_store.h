@@ -51,6 +51,7 @@ static inline void write_manifest(struct fixture *f, struct tkv_manifest *manife
     size_t size;
 
     CHECK_OK(tkv_manifest_encode(manifest, &bytes, &size, &err));
+    CHECK(simdisk_file_truncate(f->disk, "MANIFEST", 0) >= 0);
     CHECK(simdisk_file_write(f->disk, "MANIFEST", bytes, size, 0) > 0);
     free(bytes);
     tkv_manifest_release(manifest);

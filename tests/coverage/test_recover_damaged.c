@@ -15,12 +15,35 @@ static void open_damaged(struct fixture *f)
 
 TEST(without_a_log_the_manifests_checkpoint_is_what_is_left)
 {
+    struct tkv_manifest m;
+    struct tkv_stats stats;
     struct fixture f;
 
     begin_killed(&f);
+    read_manifest(&f, &m);
     CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
     open_damaged(&f);
     check_byte(&f, "a", 1);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.seq_last, m.checkpoint.seq_next - 1);
+    CHECK_EQ(f.report.seq_last, m.checkpoint.seq_next - 1);
+    tkv_manifest_release(&m);
+    end(&f);
+}
+
+TEST(without_a_log_no_answer_is_certain_and_the_error_names_its_first_byte)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
+    f.options.read_only = true;
+    f.options.damage = TKV_DAMAGE_CERTAIN;
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(get(&f, "a", &byte), TKV_CORRUPT);
+    CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(err.offset, 0);
     end(&f);
 }
 
@@ -82,6 +105,39 @@ TEST(with_an_unreadable_reference_no_large_value_is_thrown_away)
     CHECK(f.store->keeps_large);
     CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
     CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
+    end(&f);
+}
+
+/* Nothing but references says that files of large values belong to the store. */
+static void forget_large_files(struct fixture *f)
+{
+    struct tkv_manifest m;
+    size_t kept = 0;
+
+    read_manifest(f, &m);
+    for (size_t i = 0; i < m.file_count; i++) {
+        if (m.files[i].file_class != TKV_FILE_LARGE)
+            m.files[kept++] = m.files[i];
+    }
+    m.file_count = kept;
+    write_manifest(f, &m);
+}
+
+TEST(with_an_unreadable_reference_no_large_value_is_thrown_away_though_no_list_has_it)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "large", 1, 32000);
+    open_again(&f); /* its hint knows the key */
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    forget_large_files(&f);
+    CHECK(simdisk_file_write(f.disk, "0000000001.data", "????", 4, 64 + 24 + 5) > 0);
+    CHECK_OK(try_open(&f));
+    CHECK(f.store->keeps_large);
+    CHECK(tkv_files_find(f.store, 2) == NULL);
     CHECK(simdisk_file_size(f.disk, "0000000002.data") > 0);
     end(&f);
 }

@@ -125,6 +125,16 @@ TEST(a_group_is_laid_out_as_documented)
     CHECK_EQ(tkv_get_le32(w.bytes + 48), 0xabcdef01);
 }
 
+/* As docs/format.md has it: files of other versions begin with the same. */
+TEST(a_seed_is_the_checksum_of_the_store_and_the_place)
+{
+    uint8_t identity[24];
+
+    memcpy(identity, uuid, sizeof uuid);
+    tkv_put_le64(identity + 16, GROUP_AT);
+    CHECK_EQ(tkv_group_seed(uuid, GROUP_AT), tkv_crc32(0, identity, sizeof identity));
+}
+
 TEST(every_flipped_bit_of_a_group_is_noticed)
 {
     const struct written good = write_group();
@@ -254,9 +264,18 @@ static enum tkv_status decode(const uint8_t *block, struct tkv_wal_header *ret)
 {
     struct tkv_error err;
     const enum tkv_status status = tkv_wal_header_decode(block, 4096, ret, &err);
+    char version[40];
 
-    if (status == TKV_CORRUPT)
+    if (status == TKV_CORRUPT) {
+        CHECK_STR(err.file, "wal.log");
         CHECK_EQ(err.offset, 4096);
+        CHECK_EQ(err.seq, 0);
+    }
+    if (status == TKV_UNSUPPORTED) {
+        snprintf(version, sizeof version, "format version %u,",
+                 (unsigned)tkv_get_le32(block + 12));
+        CHECK(strstr(err.message, version) != NULL);
+    }
     return status;
 }
 

@@ -290,6 +290,26 @@ TEST(a_group_that_cannot_be_the_next_ends_the_log)
     }
 }
 
+/* At the end lies a group that names the place after it; there, one of another life. */
+TEST(a_group_is_judged_by_its_own_header_and_not_by_the_one_before)
+{
+    struct log *log = begin_log();
+    uint64_t position;
+    uint32_t chain;
+
+    add(log, 1, false);
+    chain = log->chain;
+    position = log->position = tkv_round_up(log->position, BLOCK);
+    add(log, 1, false);
+    log->offset = START + BLOCK;
+    log->position = position;
+    log->chain = chain;
+    log->seq = 101;
+    log->salt++;
+    add(log, 1, false);
+    check_cut(log, 1, START + 96, 96);
+}
+
 /* A sequence number may be left out: its group failed before it was written. */
 TEST(a_gap_in_the_sequence_numbers_is_no_end)
 {
@@ -360,6 +380,20 @@ TEST(the_cut_does_not_reach_beyond_the_block_or_the_file)
     log->file[log->last + TKV_GROUP_HEADER_SIZE] ^= 1;
     log->size = log->last + 97;
     check_cut(log, 1, START + 96, 97); /* its extent is known, the file ends before */
+}
+
+TEST(a_group_that_says_it_is_larger_than_the_file_is_cut_to_the_end_of_its_block)
+{
+    struct log *log = begin_log();
+    const uint32_t seed = tkv_group_seed(uuid, START + 96);
+    uint8_t *header = log->file + START + 96;
+
+    add(log, 1, false);
+    add(log, 1, false);
+    tkv_put_le32(header + 12, 1u << 20);
+    tkv_put_le32(header + 8, tkv_crc32(tkv_crc32(seed, header, 8), header + 12,
+                                       TKV_GROUP_HEADER_SIZE - 12));
+    check_cut(log, 1, START + 96, BLOCK - 96);
 }
 
 TEST(later_groups_without_their_predecessor_are_cut_and_never_numbered_again)
@@ -447,6 +481,25 @@ TEST(damage_is_told_by_the_header_and_by_a_later_group)
             CHECK_EQ(err.seq, 101);
         }
     }
+}
+
+TEST(damage_is_placed_where_bytes_of_this_log_lie_though_not_right_at_the_end)
+{
+    struct log *log = begin_log();
+    uint64_t lost;
+
+    add(log, 1, false);
+    skip_to_block(log);
+    lost = add(log, 1, false);
+    log->durable = log->position;
+    add(log, 1, false);
+    log->file[lost + TKV_GROUP_HEADER_SIZE] ^= 1;
+    CHECK_EQ(run(log), TKV_CORRUPT);
+    CHECK_EQ(err.offset, lost);
+    CHECK_EQ(err.seq, 101);
+    tkv_put_le64(log->file + START + 96, SALT); /* and then right there too */
+    CHECK_EQ(run(log), TKV_CORRUPT);
+    CHECK_EQ(err.offset, START + 96);
 }
 
 /* A later group's witness counts although the group itself cannot be read any more. */

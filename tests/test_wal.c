@@ -60,6 +60,7 @@ struct owner {
 
     atomic_uint prepared;
     unsigned applied, rooms;
+    pthread_t leaders[8]; /* who applied the first groups */
     size_t prepared_size;
     uint64_t room_extent;
     struct tkv_wal_applied last;
@@ -98,6 +99,8 @@ static void apply(void *context, const struct tkv_wal_applied *group)
 {
     struct owner *o = context;
 
+    if (o->applied < 8)
+        o->leaders[o->applied] = pthread_self();
     o->applied++;
     o->last = *group;
 }
@@ -287,6 +290,7 @@ TEST(a_log_that_cannot_be_made_or_opened_leaves_nothing_open)
             o.disk->fail_count = 0;
             o.disk->fail_errno = EIO;
             o.disk->fail_at = at;
+            memset(&err, 0, sizeof err);
             status = opening ? open_log(&o, true, START + BLOCKS * BLOCK)
                              : tkv_wal_create(&o.disk->os, o.dir, &header, &err);
             CHECK_EQ(status != TKV_OK, o.disk->faults > 0);
@@ -302,7 +306,44 @@ TEST(a_log_that_cannot_be_made_or_opened_leaves_nothing_open)
     }
 }
 
+TEST(the_first_write_of_a_new_log_that_fails_is_the_last)
+{
+    const struct tkv_wal_header header = header_with(1);
+
+    for (uint64_t at = 1; at <= 3; at++) { /* zeros, two headers */
+        struct owner o;
+
+        make_disk(&o);
+        o.disk->fail_kinds = SIMDISK_WRITE;
+        o.disk->fail_count = 0;
+        o.disk->fail_errno = ENOSPC;
+        o.disk->fail_at = at;
+        CHECK_EQ(tkv_wal_create(&o.disk->os, o.dir, &header, &err), TKV_NO_SPACE);
+        CHECK_EQ(o.disk->fail_count, at);
+        end(&o);
+    }
+}
+
 /* ---- Mode ALWAYS ------------------------------------------------------------------------ */
+
+TEST(what_a_write_held_before_makes_no_difference)
+{
+    static struct tkv_wal_write stale;
+    struct write write;
+    struct owner o;
+
+    begin(&o, true);
+    make_write(&write, 1, 100);
+    stale.status = TKV_BUSY;
+    write.w.next = &stale;
+    write.w.status = TKV_IO;
+    write.w.done = true;
+    CHECK_OK(tkv_wal_commit(&o.wal, &write.w, &err));
+    CHECK_EQ(write.w.status, TKV_OK);
+    CHECK_EQ(stale.status, TKV_BUSY); /* no part of the group */
+    free(write.bytes);
+    end(&o);
+}
 
 TEST(a_durable_commit_is_one_write_of_whole_blocks_and_on_disk)
 {
@@ -586,6 +627,8 @@ TEST(a_leader_leads_four_full_groups_and_then_hands_over)
     for (unsigned i = 0; i < 25; i++)
         CHECK_EQ(writers[i].status, TKV_OK);
     CHECK_EQ(o.applied, 5);
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQ(pthread_equal(o.leaders[i], writers[0].thread) != 0, i < 4);
     CHECK_EQ(state_of(&o).counters.records_max, 6);
     CHECK(!o.wal.leader_active);
     end(&o);
@@ -780,6 +823,22 @@ TEST(what_a_checkpoint_released_counts_as_durable)
     CHECK_OK(tkv_wal_sync(&o.wal, &err));
     tkv_wal_release(&o.wal, &first); /* what is known is not forgotten */
     CHECK_EQ(state_of(&o).durable, POSITION + 368);
+    end(&o);
+}
+
+TEST(a_sync_with_nothing_to_do_lets_the_next_group_follow_at_once)
+{
+    struct tkv_group group;
+    struct owner o;
+
+    begin(&o, false);
+    CHECK_OK(commit(&o, 1, 100));
+    tkv_wal_release(&o.wal, &o.wal.ring.head);
+    CHECK_OK(tkv_wal_sync(&o.wal, &err));
+    CHECK_EQ(state_of(&o).counters.syncs, 0);
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK(read_group(o.disk, START + 184, &group));
+    CHECK_EQ(group.seq, 11);
     end(&o);
 }
 

@@ -299,6 +299,27 @@ TEST(a_leader_waits_some_turns_for_writers_of_the_last_group)
     end(o);
 }
 
+/* The last group's writers are those who were in it and those who came meanwhile. */
+static unsigned turns_of_the_second_group(unsigned count)
+{
+    struct writer writers[7];
+    struct owner *o = begin(true);
+
+    for (unsigned i = 0; i < count; i++)
+        writers[i].size = 1000;
+    turns = 0;
+    write_in_turn(o, writers, count);
+    CHECK_EQ(o->applied, 2);
+    end(o);
+    return turns;
+}
+
+TEST(a_leader_waits_for_one_who_is_missing_among_few_and_not_among_many)
+{
+    CHECK_EQ(turns_of_the_second_group(3), 8); /* two have come */
+    CHECK_EQ(turns_of_the_second_group(7), 0); /* six have */
+}
+
 TEST(a_leader_whose_turn_took_long_waits_for_nobody_for_a_while)
 {
     struct owner *o = begin(true);

@@ -117,6 +117,20 @@ TEST(an_older_manifest_in_its_place_is_refused)
     end(&f);
 }
 
+/* The log, which does not belong to what is left of it, is not blamed. */
+TEST(a_damaged_manifest_is_refused_by_name)
+{
+    struct fixture f;
+
+    begin_aged(&f, "MANIFEST");
+    keep_file(&f, "MANIFEST", &first);
+    first.bytes[first.size - 1] ^= 1;
+    put_file(&f, "MANIFEST", &first);
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "MANIFEST");
+    end(&f);
+}
+
 TEST(an_older_log_in_its_place_is_refused)
 {
     struct fixture f;
@@ -125,6 +139,7 @@ TEST(an_older_log_in_its_place_is_refused)
     put_file(&f, "wal.log", &first);
     CHECK_EQ(try_open(&f), TKV_CORRUPT);
     CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(err.offset, 0);
     end(&f);
 }
 

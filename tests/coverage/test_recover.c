@@ -47,21 +47,92 @@ enum tkv_status __wrap_tkv_index_add(struct tkv_index *index, struct tkv_slice k
     return __real_tkv_index_add(index, key, hash, location, ret_added, e);
 }
 
+static int tails_left = -1; /* files that memory to grow is there for; -1: any number */
+
+enum tkv_status __real_tkv_datafile_reopen_tail(struct tkv_datafile *file,
+                                                uint64_t capacity, struct tkv_error *e);
+enum tkv_status __wrap_tkv_datafile_reopen_tail(struct tkv_datafile *file,
+                                                uint64_t capacity, struct tkv_error *e);
+
+enum tkv_status __wrap_tkv_datafile_reopen_tail(struct tkv_datafile *file,
+                                                uint64_t capacity, struct tkv_error *e)
+{
+    if (tails_left == 0)
+        return tkv_fail_memory(e, 1, "a tail");
+    if (tails_left > 0)
+        tails_left--;
+    return __real_tkv_datafile_reopen_tail(file, capacity, e);
+}
+
 /* ---- What is refused ------------------------------------------------------------------- */
 
 TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)
 {
-    struct tkv_wal_header h;
-    struct fixture f;
+    for (unsigned lists_none = 0; lists_none < 2; lists_none++) {
+        struct tkv_wal_header h;
+        struct tkv_manifest m;
+        struct fixture f;
 
-    begin_killed(&f);
-    read_header(&f, &h);
-    h.file_count = 1;
-    h.files[0] = (struct tkv_wal_header_file){77, 4096, false, 0};
-    write_header(&f, &h);
-    CHECK_EQ(try_open(&f), TKV_CORRUPT);
-    CHECK(strstr(err.message, "data file 77") != NULL);
-    end(&f);
+        begin_killed(&f);
+        read_header(&f, &h);
+        h.file_count = 1;
+        h.files[0] = (struct tkv_wal_header_file){77, 4096, false, 0};
+        write_header(&f, &h);
+        read_manifest(&f, &m);
+        if (lists_none) {
+            free(m.files);
+            m.files = NULL;
+            m.file_count = 0;
+        }
+        write_manifest(&f, &m);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK(strstr(err.message, "data file 77") != NULL);
+        CHECK_EQ(err.offset, 0);
+        end(&f);
+    }
+}
+
+/* The least that no store ever counts to. */
+TEST(a_counter_at_its_end_is_refused_by_name)
+{
+    static const struct {
+        const char *file, *name;
+    } counters[] = {
+        {"MANIFEST", "epoch"      },
+        {"MANIFEST", "next number"},
+        {"MANIFEST", "generation" },
+        {"wal.log",  "generation" },
+        {"wal.log",  "position"   },
+        {"wal.log",  "seq next"   },
+    };
+
+    for (unsigned i = 0; i < sizeof counters / sizeof counters[0]; i++) {
+        struct tkv_wal_header h;
+        struct tkv_manifest m;
+        struct fixture f;
+        char text[64];
+
+        begin_killed(&f);
+        read_header(&f, &h);
+        read_manifest(&f, &m);
+        *(uint64_t *[]){&m.epoch,
+                        &m.next_number,
+                        &m.checkpoint.generation,
+                        &h.checkpoint.generation,
+                        &h.checkpoint.position,
+                        &h.checkpoint.seq_next}[i] = UINT64_C(1) << 62;
+        if (m.checkpoint.generation > h.checkpoint.generation)
+            h.checkpoint.generation = m.checkpoint.generation;
+        write_header(&f, &h);
+        write_manifest(&f, &m);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK_STR(err.file, counters[i].file);
+        CHECK_EQ(err.offset, 0);
+        CHECK_EQ(err.seq, 0);
+        snprintf(text, sizeof text, "its %s is 4611686018427387904", counters[i].name);
+        CHECK(strstr(err.message, text) != NULL);
+        end(&f);
+    }
 }
 
 static int huge_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
@@ -103,6 +174,31 @@ TEST(a_log_larger_than_any_is_refused_before_memory_is_asked_for)
     f.disk->os.file_size = log_is_huge;
     CHECK_EQ(try_open(&f), TKV_CORRUPT);
     CHECK(strstr(err.message, "more than any log") != NULL);
+    f.disk->os = os;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    end(&f);
+}
+
+static int log_has_no_size(struct tkv_os *os, int fd, uint64_t *ret_size)
+{
+    return fd == log_fd ? -EIO : real_os->file_size(os, fd, ret_size);
+}
+
+TEST(a_log_whose_size_cannot_be_read_is_an_error_and_no_damage)
+{
+    struct tkv_os os;
+    struct fixture f;
+
+    begin_killed(&f);
+    os = f.disk->os;
+    real_os = &os;
+    log_fd = -1;
+    f.disk->os.open = note_open;
+    f.disk->os.file_size = log_has_no_size;
+    CHECK_EQ(try_open(&f), TKV_IO);
+    CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(err.os_errno, EIO);
     f.disk->os = os;
     CHECK_OK(try_open(&f));
     expect_both(&f);
@@ -154,8 +250,9 @@ TEST(a_log_that_ends_before_what_the_manifest_knew_as_durable_is_damaged)
     end(&f);
 }
 
-/* The newest header is lost where it should be, and has hit the one before it. */
-TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
+/* The newest header is lost where it should be, and has hit the one before it. Of the ring as
+ * many blocks are there, 0: all. */
+static void lose_newest_header(uint64_t blocks)
 {
     struct tkv_wal_header h;
     struct fixture f;
@@ -166,6 +263,8 @@ TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;
     read_header(&f, &h);
+    if (blocks > 0)
+        h.ring_end = TKV_WAL_RING_START + blocks * TKV_BLOCK_SIZE;
     tkv_wal_header_encode(&h, block);
     CHECK_OK(try_open(&f));
     put_bytes(&f, "c", 3, 100);
@@ -175,10 +274,18 @@ TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
     CHECK(simdisk_file_write(f.disk, "wal.log", "?", 1,
                              1536 + (h.checkpoint.generation + 1) % 2 * TKV_BLOCK_SIZE) >
           0);
+    if (blocks > 0)
+        CHECK(simdisk_file_truncate(f.disk, "wal.log", h.ring_end) >= 0);
     CHECK_EQ(try_open(&f), TKV_CORRUPT);
     CHECK_STR(err.file, "wal.log");
     CHECK_EQ(err.offset, TKV_WAL_RING_START);
     end(&f);
+}
+
+TEST(a_log_whose_newest_opening_no_header_knows_is_damaged)
+{
+    lose_newest_header(0);
+    lose_newest_header(1);
 }
 
 /* ---- What makes no difference ---------------------------------------------------------- */
@@ -242,10 +349,24 @@ TEST(a_header_that_says_closed_over_a_torn_tail_is_not_believed)
     end(&f);
 }
 
-TEST(of_several_files_that_were_growing_the_newest_grows_on)
+/* As if no file had ever been sealed. */
+static void unseal_files(struct fixture *f)
 {
     struct tkv_manifest m;
     struct tkv_wal_header h;
+
+    read_header(f, &h);
+    for (uint32_t i = 0; i < h.file_count; i++)
+        h.files[i].sealed = false;
+    write_header(f, &h);
+    read_manifest(f, &m);
+    for (size_t i = 0; i < m.file_count; i++)
+        m.files[i].sealed = false;
+    write_manifest(f, &m);
+}
+
+TEST(of_several_files_that_were_growing_the_newest_grows_on)
+{
     struct fixture f;
     uint64_t newest;
 
@@ -260,14 +381,7 @@ TEST(of_several_files_that_were_growing_the_newest_grows_on)
     CHECK(newest > 1);
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;
-    read_header(&f, &h);
-    for (uint32_t i = 0; i < h.file_count; i++)
-        h.files[i].sealed = false;
-    write_header(&f, &h);
-    read_manifest(&f, &m);
-    for (size_t i = 0; i < m.file_count; i++)
-        m.files[i].sealed = false;
-    write_manifest(&f, &m);
+    unseal_files(&f);
     CHECK_OK(try_open(&f));
     CHECK_EQ(f.store->active->number, newest);
     for (unsigned i = 0; i < 8; i++) {
@@ -275,6 +389,52 @@ TEST(of_several_files_that_were_growing_the_newest_grows_on)
 
         check_byte(&f, key, (uint8_t)i);
     }
+    end(&f);
+}
+
+TEST(of_two_files_with_room_the_older_is_sealed)
+{
+    const struct tkv_datafile *older;
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    tkv_mutex_lock(&f.store->apply);
+    CHECK_OK(tkv_apply_rotate(f.store, 0, &err));
+    tkv_mutex_unlock(&f.store->apply);
+    put_bytes(&f, "b", 2, 100);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    unseal_files(&f);
+    CHECK_OK(try_open(&f));
+    older = tkv_files_find(f.store, 1);
+    CHECK(older != NULL && older->durable_sealed);
+    CHECK(atomic_load(&older->tail) == NULL);
+    CHECK_EQ(f.store->active->number, 2);
+    expect_both(&f);
+    end(&f);
+}
+
+TEST(keys_that_have_expired_are_gone_right_after_opening)
+{
+    struct fixture f;
+    uint64_t expiry;
+
+    begin(&f);
+    expiry = f.disk->wall_ms + 1000;
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_put_expiring(f.store, tkv_text("in a file"), tkv_text("v"), expiry, &err));
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_OK(
+        tkv_put_expiring(f.store, tkv_text("in the log"), tkv_text("v"), expiry, &err));
+    put_bytes(&f, "b", 2, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    f.disk->wall_ms = expiry + 1;
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(f.report.keys, 2);
+    CHECK_EQ(tkv_index_count(f.store->index), 2);
+    expect_both(&f);
     end(&f);
 }
 
@@ -289,6 +449,7 @@ TEST(a_log_that_is_larger_than_the_option_stays_and_works)
     f.options.wal_size_max = 64 * 1024;
     open_again(&f);
     CHECK(f.store->log_bytes > 64 * 1024);
+    CHECK_EQ(f.store->wal.size_max, f.store->wal.ring.end);
     put_bytes(&f, "b", 2, 100);
     open_again(&f);
     expect_both(&f);
@@ -316,21 +477,41 @@ static int refuse_to_grow(struct tkv_os *os, int dir, const char *name, unsigned
     return real_os->open(os, dir, name, flags);
 }
 
-/* Both that were growing, the one of puts and the compactor's. */
+/* A closed store of which two files were growing, the one of puts and the compactor's. */
+static void begin_with_two_growing(struct fixture *f)
+{
+    begin(f);
+    for (unsigned i = 0; i < 20; i++)
+        put_bytes(f, i % 2 == 0 ? "a" : "b", (uint8_t)(1 + i % 2), 8000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    put_bytes(f, "b", 2, 8000); /* after the compactor's file */
+    CHECK(f->store->outputs[TKV_OUTPUT_YOUNG] != NULL && f->store->active != NULL);
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+}
+
+TEST(without_memory_for_a_file_that_is_to_grow_a_store_does_not_open)
+{
+    struct fixture f;
+
+    begin_with_two_growing(&f);
+    for (int enough_for = 0; enough_for < 2; enough_for++) {
+        tails_left = enough_for;
+        CHECK_EQ(try_open(&f), TKV_NO_MEMORY);
+    }
+    tails_left = -1;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    end(&f);
+}
+
 TEST(a_file_that_cannot_be_opened_for_growing_ends_the_opening)
 {
     struct fixture f;
     struct tkv_os os;
 
-    begin(&f);
-    for (unsigned i = 0; i < 20; i++)
-        put_bytes(&f, i % 2 == 0 ? "a" : "b", (uint8_t)(1 + i % 2), 8000);
-    CHECK_OK(tkv_checkpoint(f.store, &err));
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    put_bytes(&f, "b", 2, 8000); /* after the compactor's file */
-    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != NULL && f.store->active != NULL);
-    CHECK_OK(tkv_close(f.store, &err));
-    f.store = NULL;
+    begin_with_two_growing(&f);
     os = f.disk->os;
     real_os = &os;
     refused_opens = 0;
@@ -363,6 +544,8 @@ TEST(a_header_whose_checkpoint_lies_before_the_manifests_is_refused)
         tkv_manifest_release(&m);
         CHECK_EQ(try_open(&f), TKV_CORRUPT);
         CHECK(strstr(err.message, "lies before") != NULL);
+        CHECK_STR(err.file, "wal.log");
+        CHECK_EQ(err.offset, 0);
         end(&f);
     }
 }

@@ -4,7 +4,8 @@
  * thread that works when it is woken and not otherwise.
  *
  * Method: pick and tombstones are arithmetic, tried on both sides of every bound; memory fails
- * on demand. A worker's steps are counted with semaphores, so that nothing depends on time.
+ * on demand, and what is sorted is compared both ways. A worker's steps are counted with
+ * semaphores, and where instants matter its clock stands still: nothing depends on time.
  */
 #include "bytes.h"
 #include "pick.h"
@@ -44,6 +45,72 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 {
     return thread_errno != 0 ? thread_errno
                              : __real_pthread_create(thread, attr, run, argument);
+}
+
+static int sign(int value)
+{
+    return (value > 0) - (value < 0);
+}
+
+void __real_qsort(void *items, size_t count, size_t size,
+                  int (*compare)(const void *, const void *));
+void __wrap_qsort(void *items, size_t count, size_t size,
+                  int (*compare)(const void *, const void *));
+
+/* An order says the same of two items whichever way they are compared. */
+void __wrap_qsort(void *items, size_t count, size_t size,
+                  int (*compare)(const void *, const void *))
+{
+    const uint8_t *at = items;
+
+    for (size_t i = 0; i < count && i < 50; i++) {
+        for (size_t k = 0; k <= i; k++)
+            CHECK_EQ(sign(compare(at + i * size, at + k * size)),
+                     -sign(compare(at + k * size, at + i * size)));
+    }
+    __real_qsort(items, count, size, compare);
+}
+
+/* ---- A clock that stands still ---------------------------------------------------------- */
+
+static bool clock_stands;
+static struct timespec now, deadlines[8];
+static unsigned sleeps;
+static clockid_t clock_of_sleeps = -1;
+
+int __real_clock_gettime(clockid_t clock, struct timespec *ret_now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
+int __real_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr);
+int __wrap_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr);
+int __real_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                  const struct timespec *deadline);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                  const struct timespec *deadline);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
+{
+    if (!clock_stands)
+        return __real_clock_gettime(clock, ret_now);
+    CHECK_EQ(clock, CLOCK_MONOTONIC);
+    *ret_now = now;
+    return 0;
+}
+
+int __wrap_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr)
+{
+    if (attr != NULL)
+        CHECK_EQ(pthread_condattr_getclock(attr, &clock_of_sleeps), 0);
+    return __real_pthread_cond_init(condition, attr);
+}
+
+int __wrap_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                  const struct timespec *deadline)
+{
+    if (!clock_stands)
+        return __real_pthread_cond_timedwait(condition, mutex, deadline);
+    CHECK(sleeps < 8);
+    deadlines[sleeps++] = *deadline;
+    return ETIMEDOUT;
 }
 
 /* ---- Pick ------------------------------------------------------------------------------- */
@@ -181,6 +248,7 @@ TEST(a_delete_is_needed_for_older_records_only)
 
     add(&t, 5, 100);
     add(&t, 5, 50);
+    CHECK_EQ(t.seq_max, 100);
     tkv_tombstones_sort(&t);
     CHECK(!tkv_tombstones_note(&t, 5, 101));
     CHECK_EQ(t.undecided, 2);
@@ -199,11 +267,14 @@ TEST(without_memory_a_delete_is_refused_and_the_others_stay)
     const uint8_t record[100] = {1};
 
     for (int left = 0; left < 2; left++) { /* for the items, for the bytes */
+        const size_t least = left == 0 ? sizeof(struct tkv_tombstone) : sizeof record;
         struct tkv_tombstones t = {0};
+        const char *size;
 
         allocations_left = left;
         CHECK_EQ(tkv_tombstones_add(&t, 1, 1, record, sizeof record, &err), TKV_NO_MEMORY);
-        CHECK(err.message[0] != 0);
+        size = strpbrk(err.message, "0123456789"); /* how much there was none of */
+        CHECK(size != NULL && strtoull(size, NULL, 10) >= least);
         CHECK_EQ(t.count, 0);
         CHECK_EQ(t.undecided, 0);
         allocations_left = -1;
@@ -297,6 +368,41 @@ TEST(a_worker_works_when_woken_and_comes_back_when_it_said_so)
     tkv_worker_stop(&w.worker);
 }
 
+/* The clock stands: each sleep is over as soon as it is known when it would end. */
+TEST(a_worker_sleeps_to_the_nanosecond_that_its_step_named)
+{
+    static const uint32_t pauses[] = {1, 999, 1000, 61001};
+    static const long nanoseconds[] = {0, 998999999, 999000000, 999999999};
+
+    for (size_t i = 0; i < sizeof nanoseconds / sizeof nanoseconds[0]; i++) {
+        static struct work w;
+
+        w = (struct work){
+            .pauses = {pauses[0], pauses[1], pauses[2], pauses[3], TKV_WORKER_FOREVER}
+        };
+        now = (struct timespec){.tv_sec = 5, .tv_nsec = nanoseconds[i]};
+        clock_stands = true;
+        sleeps = 0;
+        start(&w);
+        tkv_worker_wake(&w.worker);
+        for (unsigned step_number = 0; step_number < 5; step_number++) {
+            wait_for_step(&w);
+            finish_step(&w);
+        }
+        tkv_worker_stop(&w.worker);
+        clock_stands = false;
+        CHECK_EQ(clock_of_sleeps, CLOCK_MONOTONIC);
+        CHECK_EQ(sleeps, 4);
+        for (unsigned k = 0; k < 4; k++) {
+            const uint64_t end = UINT64_C(5000000000) + (uint64_t)nanoseconds[i] +
+                                 UINT64_C(1000000) * pauses[k];
+
+            CHECK_EQ(deadlines[k].tv_sec, end / 1000000000);
+            CHECK_EQ(deadlines[k].tv_nsec, end % 1000000000);
+        }
+    }
+}
+
 static void *stop(void *argument)
 {
     tkv_worker_stop(argument);
@@ -365,5 +471,6 @@ TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
     CHECK(tkv_is_zero((const uint8_t *)&w.worker, sizeof w.worker));
     tkv_worker_wake(&w.worker);
     tkv_worker_stop(&w.worker);
+    CHECK(tkv_is_zero((const uint8_t *)&w.worker, sizeof w.worker));
     CHECK_EQ(w.steps, 0);
 }

@@ -16,6 +16,25 @@
 
 TEST_MAIN
 
+/* ---- Memory that fails on demand ---- */
+
+static bool memory_is_gone;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return memory_is_gone ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return memory_is_gone ? NULL : __real_calloc(count, size);
+}
+
 /* ---- A disk of two files ---- */
 
 struct disk {
@@ -407,6 +426,8 @@ static void check_refused(size_t offset, size_t size, uint64_t value)
     memcpy(writable(bytes) + offset, integer, size);
     sum_again(bytes);
     CHECK_EQ(refused(bytes, &err), TKV_CORRUPT);
+    CHECK_STR(err.file, "MANIFEST");
+    CHECK_EQ(err.seq, 0);
     release(bytes);
 }
 
@@ -593,6 +614,35 @@ TEST(a_failed_write_says_whether_the_old_manifest_stands)
         check_same(&back, fail_at == 6 ? &new : &old);
         tkv_manifest_release(&back);
     }
+}
+
+TEST(without_memory_no_manifest_is_written_and_none_is_read)
+{
+    struct disk d = empty_disk();
+    const struct tkv_manifest m = make(3);
+    struct tkv_manifest back;
+    struct tkv_error err;
+    uint8_t *bytes;
+    size_t size;
+    bool unknown = true;
+    char text[32];
+
+    CHECK_OK(tkv_manifest_encode(&m, &bytes, &size, &err));
+    snprintf(text, sizeof text, " %zu bytes", 3 * sizeof *m.files);
+    memory_is_gone = true;
+    CHECK_EQ(tkv_manifest_write(&d.os, 7, &m, &unknown, &err), TKV_NO_MEMORY);
+    CHECK_EQ(tkv_manifest_decode(tkv_bytes(bytes, size), &back, &err), TKV_NO_MEMORY);
+    CHECK(strstr(err.message, text) != NULL);
+    CHECK(!unknown);
+    CHECK_STR(d.trace, "");
+    CHECK_EQ(d.calls, 0);
+    memory_is_gone = false;
+    CHECK_OK(tkv_manifest_write(&d.os, 7, &m, &unknown, &err));
+    memory_is_gone = true;
+    CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_NO_MEMORY);
+    memory_is_gone = false;
+    CHECK_EQ(d.open_count, 0);
+    free(bytes);
 }
 
 TEST(a_failed_sync_is_not_repeated_and_nothing_is_renamed)

@@ -23,6 +23,8 @@ static const uint8_t uuid[16];
 
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
 bool __real_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
                                 uint64_t hash, uint64_t place,
                                 struct tkv_location *ret_old);
@@ -37,6 +39,15 @@ void *__wrap_malloc(size_t size)
     if (memory_left > 0)
         memory_left--;
     return __real_malloc(size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    if (memory_left == 0)
+        return NULL;
+    if (memory_left > 0)
+        memory_left--;
+    return __real_realloc(old, size);
 }
 
 bool __wrap_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
@@ -98,6 +109,7 @@ static void end(struct fixture *f)
     memory_left = -1;
     removal_fails = false;
     tkv_copy_release(&f->job);
+    CHECK(f->job.moves == NULL && f->job.move_count == 0 && f->job.move_capacity == 0);
     tkv_index_free(f->index);
     tkv_datafile_release(f->file);
     simdisk_free(f->disk);
@@ -145,6 +157,7 @@ TEST(a_live_record_is_moved_and_one_that_the_index_does_not_point_at_is_dropped)
     (void)add(&f, "gone", TKV_RECORD_PUT, 0);
     CHECK_OK(tkv_copy_run(&f.job, &err));
     CHECK_EQ(f.job.move_count, 1);
+    CHECK_EQ(f.job.bytes_out, f.job.moves[0].size);
     CHECK_EQ(f.job.records_dropped, 2);
     CHECK(tkv_copy_balances(&f.job));
     CHECK(tkv_copy_install(&f.job, 0));
@@ -189,8 +202,8 @@ TEST(an_expired_key_that_somebody_else_took_from_the_index_is_counted_once)
 
 TEST(without_memory_for_an_expired_record_the_copy_fails)
 {
-    for (int left = 0; left < 2;
-         left++) { /* a buffer to read with, the record as a delete */
+    /* A buffer to read with, the record as a delete, the list of deletes, its bytes. */
+    for (int left = 0; left < 4; left++) {
         struct fixture f;
 
         begin(&f);
@@ -198,9 +211,23 @@ TEST(without_memory_for_an_expired_record_the_copy_fails)
         (void)add(&f, "next", TKV_RECORD_PUT, 0);
         memory_left = left;
         CHECK_EQ(tkv_copy_run(&f.job, NULL), TKV_NO_MEMORY);
-        CHECK_EQ(f.job.records_in, left);
+        CHECK_EQ(f.job.records_in, left > 0);
         end(&f);
     }
+}
+
+TEST(without_memory_for_a_move_the_copy_fails_and_says_how_much_was_wanted)
+{
+    const char *size;
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, 0), 0), 0);
+    memory_left = 1; /* a buffer to read with */
+    CHECK_EQ(tkv_copy_run(&f.job, &err), TKV_NO_MEMORY);
+    size = strpbrk(err.message, "0123456789");
+    CHECK(size != NULL && strtoull(size, NULL, 10) >= sizeof(struct tkv_move));
+    end(&f);
 }
 
 TEST(a_damaged_file_fails_the_copy_whether_or_not_somebody_wants_to_know_why)
@@ -223,6 +250,7 @@ TEST(a_damaged_file_fails_the_copy_whether_or_not_somebody_wants_to_know_why)
 TEST(a_delete_goes_when_a_later_put_hides_what_it_hid_and_else_is_judged)
 {
     struct fixture f;
+    uint64_t kept;
 
     begin(&f);
     (void)add(&f, "put again", TKV_RECORD_DELETE, 0);
@@ -232,7 +260,9 @@ TEST(a_delete_goes_when_a_later_put_hides_what_it_hid_and_else_is_judged)
     CHECK_EQ(f.job.records_dropped, 1);
     CHECK_EQ(f.job.tombstones.count, 1);
     f.job.tombstones.items[0].needed = true;
+    kept = f.job.bytes_out;
     CHECK_OK(tkv_copy_tombstones(&f.job, &err));
+    CHECK_EQ(f.job.bytes_out, kept + f.job.tombstones.items[0].size);
     CHECK_EQ(f.appended, 2);
     CHECK(tkv_copy_balances(&f.job));
     end(&f);

@@ -140,6 +140,7 @@ TEST(an_older_log_in_its_place_is_refused)
     CHECK_EQ(try_open(&f), TKV_CORRUPT);
     CHECK_STR(err.file, "wal.log");
     CHECK_EQ(err.offset, 0);
+    CHECK_EQ(err.seq, 0);
     end(&f);
 }
 

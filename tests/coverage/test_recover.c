@@ -87,6 +87,7 @@ TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)
         write_manifest(&f, &m);
         CHECK_EQ(try_open(&f), TKV_CORRUPT);
         CHECK(strstr(err.message, "data file 77") != NULL);
+        CHECK_EQ(err.seq, 0);
         CHECK_EQ(err.offset, 0);
         end(&f);
     }
@@ -544,6 +545,7 @@ TEST(a_header_whose_checkpoint_lies_before_the_manifests_is_refused)
         tkv_manifest_release(&m);
         CHECK_EQ(try_open(&f), TKV_CORRUPT);
         CHECK(strstr(err.message, "lies before") != NULL);
+        CHECK_EQ(err.seq, 0);
         CHECK_STR(err.file, "wal.log");
         CHECK_EQ(err.offset, 0);
         end(&f);

@@ -245,6 +245,99 @@ TEST(sequence_numbers_go_on_beyond_32_bits)
     }
 }
 
+/* The file that "key" is in after a compaction, by its lowest number. */
+static uint64_t base_of_output(struct fixture *f)
+{
+    const struct tkv_slice key = tkv_text("key");
+    struct tkv_location location;
+
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    CHECK(tkv_index_find(f->store->index, key, tkv_index_hash(f->store->index, key),
+                         &location));
+    return tkv_files_at(f->store, tkv_place_slot(location.place))->seq_base;
+}
+
+TEST(one_output_takes_from_all_files_within_31_bits_and_from_none_beyond)
+{
+    static const uint64_t numbers[] = {(UINT64_C(1) << 31) - 1000,
+                                       (UINT64_C(1) << 31) + 1000};
+
+    for (size_t i = 0; i < 4; i++) {
+        const uint64_t next = numbers[i % 2], base = i % 2 == 0 ? 1 : next;
+        struct fixture f;
+
+        begin(&f);
+        fill_file(&f, true);
+        if (i / 2 != 0) { /* there is an output already */
+            put_bytes(&f, "key", 1, 100);
+            fill_file(&f, false);
+            CHECK_EQ(base_of_output(&f), 1);
+        }
+        skip_numbers(&f, next);
+        put_bytes(&f, "key", 2, 100);
+        fill_file(&f, false);
+        CHECK_EQ(base_of_output(&f), base);
+        for (int round = 0; round < 2; round++) {
+            check_byte(&f, "key", 2);
+            check_byte(&f, "live 0", 9);
+            open_again(&f);
+        }
+        end(&f);
+    }
+}
+
+/* A log that was written for long, as both of its headers have it. */
+static void skip_positions(struct fixture *f, uint64_t distance)
+{
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+    keep_file(f, "wal.log", &first);
+    for (unsigned i = 0; i < 2; i++) {
+        struct tkv_wal_header header;
+        uint8_t *block = first.bytes + i * TKV_BLOCK_SIZE;
+
+        CHECK_OK(tkv_wal_header_decode(block, 0, &header, &err));
+        header.checkpoint.position += distance;
+        header.durable_mark += distance;
+        tkv_wal_header_encode(&header, block);
+    }
+    put_file(f, "wal.log", &first);
+    open_again(f);
+    CHECK(f->store->checkpoint.position > distance);
+}
+
+/* What a manifest is told of the log lets the next opening see that a group is gone. */
+TEST(a_manifest_names_what_of_the_log_was_durable_however_long_the_log_has_been)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct tkv_manifest manifest;
+        struct tkv_wal_state state;
+        struct fixture f;
+        int dir;
+
+        begin(&f);
+        put_bytes(&f, "key", 1, 100);
+        if (i == 1)
+            skip_positions(&f, UINT64_C(1) << 40);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        put_bytes(&f, "key", 2, 100);
+        tkv_wal_state(&f.store->wal, &state);
+        tkv_mutex_lock(&f.store->upkeep);
+        CHECK_OK(tkv_checkpoint_manifest(f.store, &err));
+        tkv_mutex_unlock(&f.store->upkeep);
+        dir = f.disk->os.open_dir(&f.disk->os, "", false);
+        CHECK_OK(tkv_manifest_read(&f.disk->os, dir, &manifest, &err));
+        CHECK_EQ(f.disk->os.close(&f.disk->os, dir), 0);
+        CHECK_EQ(manifest.durable_mark, state.durable);
+        CHECK(manifest.durable_mark > manifest.checkpoint.position);
+        tkv_manifest_release(&manifest);
+        kill_process(&f, SIMDISK_KILLED);
+        open_again(&f);
+        check_byte(&f, "key", 2);
+        end(&f);
+    }
+}
+
 /* ---- A file cut under an open store ----------------------------------------------------------------- */
 
 TEST(a_file_cut_under_an_open_store_is_an_error_of_the_keys_in_it)

@@ -80,12 +80,15 @@ enum look { WITH_HINT, WITHOUT_HINT, UNREADABLE, LOOK_COUNT };
 /* What hides it: a delete or an expired record, beside live records or as all there is. */
 enum cover { DELETED, EXPIRED, COVER_COUNT };
 
-/* The first file holds "victim" and live keys that make it not worth compacting. */
+static const char *const victims[] = {"victim", "another victim"};
+
+/* The first file holds the victims and live keys that make it not worth compacting. */
 static void fill_first_file(struct fixture *f)
 {
     char key[8];
 
-    put_bytes(f, "victim", 1, 100);
+    for (unsigned i = 0; i < 2; i++)
+        put_bytes(f, victims[i], 1, 100);
     for (unsigned i = 0; i < 15; i++) {
         snprintf(key, sizeof key, "%u", i);
         put_bytes(f, key, 1, 4000);
@@ -95,13 +98,15 @@ static void fill_first_file(struct fixture *f)
     CHECK_OK(tkv_checkpoint(f->store, &err));
 }
 
-static void cover_victim(struct fixture *f, enum cover cover, bool alone)
+static void cover_victims(struct fixture *f, enum cover cover, bool alone)
 {
-    if (cover == DELETED)
-        del(f, "victim");
-    else
-        CHECK_OK(tkv_put_expiring(f->store, tkv_text("victim"), tkv_text("v"),
-                                  f->disk->wall_ms + 1000, &err));
+    for (unsigned i = 0; i < 2; i++) {
+        if (cover == DELETED)
+            del(f, victims[i]);
+        else
+            CHECK_OK(tkv_put_expiring(f->store, tkv_text(victims[i]), tkv_text("v"),
+                                      f->disk->wall_ms + 1000, &err));
+    }
     for (unsigned i = 0; i < 20; i++) /* fill the file */
         put_bytes(f, "garbage", (uint8_t)i, 4000);
     if (!alone)
@@ -121,6 +126,32 @@ static void blind(const struct fixture *f, enum look look)
         CHECK(simdisk_file_unlink(f->disk, "0000000001.hint") >= 0);
     if (look == UNREADABLE)
         overwrite(f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
+}
+
+static void check_no_victim(struct fixture *f)
+{
+    uint8_t byte;
+
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_EQ(get(f, victims[i], &byte), TKV_NOT_FOUND);
+}
+
+/* The file that they hide something of is known, and they are no garbage. */
+static void check_pinned(struct fixture *f)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        if (file == NULL || tkv_usage_get(&file->usage.tombstone_bytes) == 0)
+            continue;
+        CHECK_EQ(atomic_load(&file->pinned_by), 1);
+        bytes += tkv_usage_get(&file->usage.tombstone_bytes);
+    }
+    CHECK(bytes > 0);
+    CHECK_EQ(tkv_usage_get(&f->store->totals.tombstone_bytes), bytes);
+    CHECK_EQ(tkv_usage_get(&f->store->pinned_bytes), bytes);
 }
 
 /* With nothing left to hide, the deletes go as well. */
@@ -145,25 +176,21 @@ static void check_shrinks(struct fixture *f)
 static void check_stays_hidden(enum look look, enum cover cover, bool alone)
 {
     struct fixture f;
-    uint8_t byte;
 
     begin(&f);
     fill_first_file(&f);
-    cover_victim(&f, cover, alone);
+    cover_victims(&f, cover, alone);
     blind(&f, look);
     for (int round = 0; round < 2; round++)
         CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(simdisk_file_size(f.disk, DATA) > 0);
     CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
-    /* The file that they hide something of is known, and they are no garbage. */
-    CHECK(tkv_usage_get(&f.store->totals.tombstone_bytes) > 0);
-    CHECK_EQ(tkv_usage_get(&f.store->pinned_bytes),
-             tkv_usage_get(&f.store->totals.tombstone_bytes));
+    check_pinned(&f);
     overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
-    CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+    check_no_victim(&f);
     for (int round = 0; round < 2; round++) {
         open_again(&f);
-        CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
+        check_no_victim(&f);
         check_byte(&f, "garbage", 19);
         check_byte(&f, "0", 1);
         if (!alone)
@@ -187,6 +214,76 @@ TEST(what_an_expired_record_hides_stays_hidden)
     for (enum look look = 0; look < LOOK_COUNT; look++) {
         check_stays_hidden(look, EXPIRED, false);
         check_stays_hidden(look, EXPIRED, true);
+    }
+}
+
+/* Live keys and some garbage, up to the next data file. */
+static void fill_file(struct fixture *f, char set)
+{
+    const uint64_t number = f->store->active->number;
+    char key[8];
+
+    for (unsigned i = 0; f->store->active->number == number; i++) {
+        snprintf(key, sizeof key, "%c%u", set, i);
+        put_bytes(f, i % 4 == 3 ? "garbage" : key, (uint8_t)set, 4000);
+    }
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+/* The second compaction goes on in a second output; the third one has no deletes. */
+TEST(deletes_are_no_garbage_in_whichever_output_they_lie)
+{
+    struct fixture f;
+    const struct tkv_datafile *output;
+
+    begin(&f);
+    fill_first_file(&f);
+    del(&f, victims[0]);
+    fill_file(&f, 'a');
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_pinned(&f);
+    output = f.store->outputs[TKV_OUTPUT_YOUNG];
+    del(&f, victims[1]);
+    fill_file(&f, 'b');
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != output && atomic_load(&output->sealed));
+    check_pinned(&f);
+    fill_file(&f, 'c');
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_pinned(&f);
+    open_again(&f);
+    check_no_victim(&f);
+    end(&f);
+}
+
+/* Not of the other file: its hint can be read, or its records, or both. */
+TEST(a_delete_of_what_its_own_file_had_goes_with_that_file)
+{
+    const uint8_t byte = 0xff;
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct fixture f;
+        uint8_t got;
+
+        begin(&f);
+        fill_first_file(&f);
+        put_bytes(&f, "gone", 1, 100);
+        del(&f, "gone");
+        fill_file(&f, 'a');
+        keep_file(&f, DATA, &first);
+        CHECK(simdisk_file_size(f.disk, "0000000001.hint") > 0);
+        if (i == 1)
+            CHECK(simdisk_file_unlink(f.disk, "0000000001.hint") >= 0);
+        if (i == 2)
+            overwrite(&f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+        CHECK_EQ(tkv_usage_get(&f.store->totals.tombstone_bytes), 0);
+        overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
+        open_again(&f);
+        CHECK_EQ(get(&f, "gone", &got), TKV_NOT_FOUND);
+        check_byte(&f, "another victim", 1);
+        end(&f);
     }
 }
 
@@ -242,7 +339,7 @@ static bool fail_sync(uint64_t at)
     status = tkv_compact(f.store, NULL, &err);
     failed = f.disk->faults > 0;
     f.disk->fail_at = 0;
-    CHECK_EQ(status != TKV_OK, failed);
+    CHECK_EQ(status, failed ? TKV_IO : TKV_OK);
     if (failed && strcmp(err.file, "MANIFEST") != 0) {
         CHECK(f.store->poisoned != TKV_OK);
         CHECK_EQ(tkv_checkpoint(f.store, &err), TKV_POISONED);
@@ -290,12 +387,11 @@ TEST(a_compaction_on_a_disk_that_takes_nothing_says_so)
 
 /* ---- Space ----------------------------------------------------------------------------- */
 
-/* Two steps of 32 MiB, and not below the first of them. */
-TEST(a_large_file_is_given_back_in_steps)
+/* Two steps of 32 MiB, and not below the first of them; at once where it cannot be opened. */
+static void give_back(bool opens)
 {
     enum { VALUE_SIZE = 1 << 20, COUNT = 80 };
     static uint8_t value[VALUE_SIZE];
-    char name[] = "0000000001.data";
     struct fixture f;
     int64_t size;
     char wanted[200];
@@ -307,14 +403,26 @@ TEST(a_large_file_is_given_back_in_steps)
     for (unsigned i = 0; i < COUNT; i++)
         CHECK_OK(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err));
     CHECK_OK(tkv_checkpoint(f.store, &err));
-    size = simdisk_file_size(f.disk, name);
+    size = simdisk_file_size(f.disk, DATA);
     CHECK(size > 64 << 20);
     simdisk_trace(f.disk);
+    f.disk->fail_kinds = SIMDISK_OPEN;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_at = opens ? 0 : 2; /* after the manifest */
     CHECK_OK(tkv_compact(f.store, NULL, &err));
-    snprintf(wanted, sizeof wanted, "truncate %s %lld\ntruncate %s %lld\nunlink %s\n", name,
-             (long long)size - (32 << 20), name, (long long)size - (64 << 20), name);
-    CHECK(strstr(f.disk->trace, wanted) != NULL);
+    snprintf(wanted, sizeof wanted, "truncate %s %lld\ntruncate %s %lld\nunlink %s\n", DATA,
+             (long long)size - (32 << 20), DATA, (long long)size - (64 << 20), DATA);
+    CHECK_EQ(strstr(f.disk->trace, wanted) != NULL, opens);
+    CHECK_EQ(f.disk->faults > 0, !opens);
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
     end(&f);
+}
+
+TEST(a_large_file_is_given_back_in_steps)
+{
+    give_back(true);
+    give_back(false);
 }
 
 /* Only its number is needed, and nothing of it can be read. */
@@ -367,6 +475,72 @@ TEST(a_key_that_expires_while_it_is_compacted_is_counted_out)
     CHECK_EQ(tkv_index_count(f.store->index), 2);
     CHECK_EQ(tkv_usage_get(&f.store->totals.live_records), 2);
     CHECK(tkv_usage_get(&f.store->totals.live_bytes) < 4200);
+    end(&f);
+}
+
+/* ---- Between copying and installing ------------------------------------------------------ */
+
+static void checkpoint_during_copy(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+    const struct tkv_datafile *output;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    output = f->store->outputs[TKV_OUTPUT_YOUNG];
+    CHECK(simdisk_file_size(f->disk, output->name) < 0);
+    CHECK(atomic_load(&output->size) % TKV_BLOCK_SIZE != 0); /* nor is it padded */
+}
+
+TEST(a_checkpoint_while_a_compaction_copies_leaves_its_output_alone)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = checkpoint_during_copy;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(tkv_usage_get(&f.store->counters.compactions) > 0);
+    open_again(&f);
+    check_byte(&f, "key", 1);
+    check_byte(&f, "garbage", 9);
+    end(&f);
+}
+
+static struct tkv_event last_events[TKV_EVENT_POISONED + 1];
+
+static void keep_event(void *context, const struct tkv_event *event)
+{
+    (void)context;
+    last_events[event->kind] = *event;
+}
+
+TEST(events_tell_what_was_copied_and_moved_and_how_long_it_took)
+{
+    const struct tkv_event *const seen = last_events;
+    struct fixture f;
+    uint64_t from;
+
+    begin_closed(&f);
+    f.disk->monotonic_us = UINT64_C(1) << 40;
+    f.options.on_event = keep_event;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    put_bytes(&f, "key", 1, 100);
+    from = f.store->checkpoint.position;
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK(f.store->checkpoint.position > from);
+    CHECK_EQ(seen[TKV_EVENT_CHECKPOINTED].bytes, f.store->checkpoint.position - from);
+    CHECK(seen[TKV_EVENT_CHECKPOINTED].micros < 1000000);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(seen[TKV_EVENT_COMPACTION_COPIED].count, 2);
+    CHECK(seen[TKV_EVENT_COMPACTION_COPIED].micros < 1000000);
+    CHECK_EQ(seen[TKV_EVENT_COMPACTION_INSTALLED].count, 2);
     end(&f);
 }
 
@@ -554,4 +728,194 @@ TEST(a_compaction_that_fails_leaves_everything_as_it_was)
             at++;
         CHECK(at > 5);
     }
+}
+
+/* ---- When it fails late ------------------------------------------------------------------- */
+
+static unsigned late_kinds; /* of calls: the first one after the copying fails; 0: none */
+
+static void fail_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED || late_kinds == 0)
+        return;
+    f->disk->fail_kinds = late_kinds;
+    f->disk->fail_count = 0;
+    f->disk->fail_errno = EIO;
+    f->disk->fail_at = 1;
+    late_kinds = 0;
+}
+
+/* A file with one live record, and what else is full of garbage. */
+static void put_garbage(struct fixture *f, unsigned count)
+{
+    put_bytes(f, "live", 1, 100);
+    for (unsigned i = 0; i < count; i++)
+        put_bytes(f, "garbage", 2, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+/* Mode NONE stores into the mapped log: what fails is the output's. */
+static void begin_failing_late(struct fixture *f, unsigned kinds)
+{
+    begin_closed(f);
+    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.on_event = fail_when_copied;
+    open_again(f);
+    put_garbage(f, 20);
+    late_kinds = kinds;
+    CHECK_EQ(tkv_compact(f->store, NULL, &err), TKV_IO);
+    CHECK_EQ(late_kinds, 0);
+    CHECK(tkv_files_find(f->store, 1) != NULL);
+}
+
+TEST(after_a_failed_sync_of_an_output_nothing_more_is_done)
+{
+    struct fixture f;
+
+    begin_failing_late(&f, SIMDISK_SYNC);
+    CHECK_EQ(f.store->poisoned, TKV_IO);
+    CHECK_STR(err.file, "0000000003.data");
+    CHECK(simdisk_file_size(f.disk, err.file) > 0);
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != NULL);
+    CHECK(tkv_close(f.store, &err) != TKV_OK);
+    f.store = NULL;
+    open_again(&f);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+TEST(an_output_that_could_not_be_written_leaves_no_file)
+{
+    struct fixture f;
+
+    begin_failing_late(&f, SIMDISK_WRITE);
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    CHECK_STR(err.file, "0000000003.data");
+    CHECK_EQ(simdisk_file_size(f.disk, err.file), -ENOENT);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+/* False: there is no such call. */
+static bool fail_open(uint64_t at)
+{
+    struct fixture f;
+    enum tkv_status status;
+    bool failed;
+
+    begin(&f);
+    put_garbage(&f, 40); /* a file with a live record, and one without */
+    f.disk->fail_kinds = SIMDISK_OPEN;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_at = at;
+    status = tkv_compact(f.store, NULL, &err);
+    failed = f.disk->faults > 0;
+    CHECK(failed || status == TKV_OK);
+    f.disk->fail_at = 0;
+    for (uint32_t slot = 0; slot < atomic_load(&f.store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f.store, slot);
+
+        CHECK(file == NULL || !atomic_load(&file->condemned));
+    }
+    tkv_mutex_lock(&f.store->upkeep);
+    CHECK_OK(tkv_checkpoint_manifest(f.store, &err));
+    tkv_mutex_unlock(&f.store->upkeep);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    open_again(&f);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+    return failed;
+}
+
+TEST(a_manifest_that_cannot_be_written_leaves_every_file_in_the_set)
+{
+    uint64_t at = 1;
+
+    while (fail_open(at))
+        at++;
+    CHECK(at > 3);
+}
+
+/* 65536 files. */
+TEST(a_compaction_without_a_place_for_its_output_says_so_and_changes_nothing)
+{
+    static struct tkv_datafile other = {.file_class = TKV_FILE_LARGE};
+    struct fixture f;
+    uint32_t used;
+
+    begin(&f);
+    put_garbage(&f, 20);
+    used = atomic_load(&f.store->slots_used);
+    for (uint32_t slot = used; slot < TKV_SLOT_COUNT; slot++)
+        atomic_store(&f.store->files[slot], &other);
+    atomic_store(&f.store->slots_used, TKV_SLOT_COUNT);
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_TOO_BIG);
+    for (uint32_t slot = used; slot < TKV_SLOT_COUNT; slot++)
+        atomic_store(&f.store->files[slot], NULL);
+    atomic_store(&f.store->slots_used, used);
+    CHECK_EQ(f.corruptions, 0);
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+/* ---- A file that cannot be compacted ------------------------------------------------------- */
+
+/* Two files of garbage and one live record each. */
+static void begin_with_two(struct fixture *f)
+{
+    begin(f);
+    put_bytes(f, "one", 1, 100);
+    while (f->store->active->number == 1)
+        put_bytes(f, "garbage", 1, 4000);
+    put_bytes(f, "two", 2, 100);
+    while (f->store->active->number == 2)
+        put_bytes(f, "garbage", 2, 4000);
+    open_again(f); /* from now on reads go to the files */
+}
+
+TEST(a_damaged_file_keeps_no_other_from_being_compacted)
+{
+    const uint8_t byte = 0xff;
+    struct fixture f;
+
+    begin_with_two(&f);
+    overwrite(&f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.corruptions, 1);
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+    check_byte(&f, "two", 2);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+TEST(a_file_that_cannot_be_read_is_an_error_of_its_compaction)
+{
+    struct fixture f;
+
+    begin_with_two(&f);
+    f.disk->fail_kinds = SIMDISK_READ;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_at = 1;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    CHECK_STR(err.file, DATA);
+    CHECK_EQ(f.corruptions, 1);
+    CHECK_OK(tkv_compact(f.store, NULL, &err)); /* it is left alone from now on */
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+    check_byte(&f, "one", 1);
+    check_byte(&f, "two", 2);
+    end(&f);
 }

@@ -166,3 +166,44 @@ TEST(lives_without_end_leave_few_files)
     check_whole(&f);
     end(&f);
 }
+
+/* ---- Read from disk ------------------------------------------------------------------------ */
+
+/* Those of a class that are full. Of none of them anything is left in memory. */
+static unsigned check_full_files(struct fixture *f, enum tkv_file_class file_class)
+{
+    char hint[TKV_FILE_NAME_SIZE];
+    unsigned count = 0;
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        if (file == NULL || file->file_class != file_class || !atomic_load(&file->sealed))
+            continue;
+        CHECK(atomic_load(&file->tail) == NULL && file->retired_tail == NULL);
+        CHECK(file->fd < 0); /* mapped */
+        tkv_hint_name(file->number, hint);
+        CHECK(simdisk_file_size(f->disk, hint) > 0);
+        count++;
+    }
+    return count;
+}
+
+TEST(a_full_file_has_its_hint_and_needs_neither_memory_nor_a_descriptor)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.read_mode = TKV_READ_MMAP;
+    open_again(&f);
+    for (char set = 'a'; set < 'g'; set++)
+        put_set(&f, set, 1, (uint8_t)set, 3);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK(check_full_files(&f, TKV_FILE_FRESH) > 3);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(check_full_files(&f, TKV_FILE_COMPACTED) > 2);
+    check_set(&f, 'a', 'a', 'a');
+    check_set(&f, 'f', 'f', 'f');
+    check_whole(&f);
+    end(&f);
+}

@@ -435,6 +435,63 @@ TEST(a_hint_whose_checksums_are_right_and_whose_places_are_not_is_not_believed)
     end(&f);
 }
 
+/* The hint of the first file says that it has another key where `from` is. Its sum of records
+ * is right: keys are not part of that. */
+static void exchange_key(struct fixture *f, const struct tkv_hint_identity *identity,
+                         const char *from, const char *to)
+{
+    struct tkv_os *os = &f->disk->os;
+    const int dir = os->open_dir(os, "", false);
+    struct tkv_hint_writer *writer;
+    struct tkv_hint_entry entry;
+    struct tkv_hint *hint;
+
+    CHECK_OK(tkv_hint_writer_new(&writer, &err));
+    CHECK_OK(tkv_hint_open(os, dir, identity, &hint, &err));
+    while (tkv_hint_next(hint, &entry)) {
+        if (entry.key.size == strlen(from) &&
+            memcmp(entry.key.data, from, strlen(from)) == 0)
+            entry.key = tkv_text(to);
+        CHECK_OK(tkv_hint_writer_add(writer, &entry, &err));
+    }
+    tkv_hint_free(hint);
+    CHECK_OK(tkv_hint_writer_write(writer, os, dir, identity, &err));
+    tkv_hint_writer_free(writer);
+    CHECK_EQ(os->close(os, dir), 0);
+}
+
+TEST(a_file_whose_hint_has_a_key_that_it_does_not_have_is_kept_by_compaction)
+{
+    struct tkv_hint_identity identity = {.number = 1};
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "right", 1, 100);
+    while (f.store->active->number == 1)
+        put_bytes(&f, "garbage", 2, 4000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    memcpy(identity.uuid, f.store->uuid, sizeof identity.uuid);
+    identity.data_size = tkv_files_find(f.store, 1)->durable;
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    exchange_key(&f, &identity, "right", "wrong");
+    open_again(&f);
+    CHECK_EQ(f.report.hints_rebuilt, 0);
+    CHECK_EQ(get(&f, "wrong", &byte), TKV_CORRUPT);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.corruptions, 1);
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK_EQ(get(&f, "wrong", &byte), TKV_CORRUPT);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    CHECK(simdisk_file_unlink(f.disk, "0000000001.hint") >= 0);
+    open_again(&f);
+    check_byte(&f, "right", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
 /* ---- What is left of an interrupted creation --------------------------------------------- */
 
 TEST(remains_of_a_creation_are_looked_at_before_they_are_replaced)

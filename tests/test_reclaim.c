@@ -230,18 +230,25 @@ static void fill_file(struct fixture *f, char set)
     CHECK_OK(tkv_checkpoint(f->store, &err));
 }
 
+static void check_pinned_when_installed(void *context, const struct tkv_event *event)
+{
+    if (event->kind == TKV_EVENT_COMPACTION_INSTALLED)
+        check_pinned(context);
+}
+
 /* The second compaction goes on in a second output; the third one has no deletes. */
 TEST(deletes_are_no_garbage_in_whichever_output_they_lie)
 {
     struct fixture f;
     const struct tkv_datafile *output;
 
-    begin(&f);
+    begin_closed(&f);
+    f.options.on_event = check_pinned_when_installed;
+    open_again(&f);
     fill_first_file(&f);
     del(&f, victims[0]);
     fill_file(&f, 'a');
     CHECK_OK(tkv_compact(f.store, NULL, &err));
-    check_pinned(&f);
     output = f.store->outputs[TKV_OUTPUT_YOUNG];
     del(&f, victims[1]);
     fill_file(&f, 'b');
@@ -250,7 +257,6 @@ TEST(deletes_are_no_garbage_in_whichever_output_they_lie)
     check_pinned(&f);
     fill_file(&f, 'c');
     CHECK_OK(tkv_compact(f.store, NULL, &err));
-    check_pinned(&f);
     open_again(&f);
     check_no_victim(&f);
     end(&f);

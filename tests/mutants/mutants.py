@@ -37,6 +37,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "lib/recover_state.c": ["test_recover", "test_recover_damaged"],
          "lib/recover_files.c": ["test_recover", "test_recover_damaged"],
          "lib/survivors.c": ["test_survivors"], "lib/reclaim.c": ["test_survivors"],
+         "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor"],
          "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}

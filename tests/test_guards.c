@@ -750,6 +750,9 @@ TEST(a_manifest_is_written_for_a_new_set_of_files_and_a_header_has_the_news_sinc
     uint64_t epoch;
 
     begin(&f);
+    epoch = f.store->manifest_epoch;
+    CHECK_OK(tkv_checkpoint(f.store, &err)); /* of a file that nothing was written to */
+    CHECK_EQ(f.store->manifest_epoch, epoch);
     for (unsigned files = 1; files <= 4; files++) {
         while (f.store->active->number == files)
             put_bytes(&f, "key", 1, 4000);

@@ -694,6 +694,35 @@ TEST(a_flush_waits_for_a_step_and_writes_what_there_is_and_not_more)
     end(&f);
 }
 
+TEST(a_group_of_megabytes_gives_its_memory_back_and_the_next_has_its_own)
+{
+    static const uint8_t value[32 * 1000];
+    struct tkv_batch *batch;
+    struct fixture f;
+    char key[8];
+
+    begin_closed(&f);
+    f.options.wal_size_max = f.options.data_file_size_min = f.options.data_file_size_max =
+        32u << 20;
+    open_again(&f);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    for (unsigned i = 0; i < 160; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        CHECK_OK(tkv_batch_put(batch, tkv_text(key), tkv_bytes(value, sizeof value), &err));
+    }
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_OK(tkv_write(f.store, batch, &err));
+    tkv_batch_free(batch);
+    put_bytes(&f, "after", 2, 100);
+    put_bytes(&f, "last", 3, 100);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    open_again(&f);
+    CHECK_EQ(f.report.keys, 162);
+    check_byte(&f, "159", 0);
+    check_byte(&f, "last", 3);
+    end(&f);
+}
+
 TEST(without_a_mapping_a_failed_write_leaves_the_log_as_it_was)
 {
     struct fixture f;

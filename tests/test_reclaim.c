@@ -40,6 +40,37 @@ TEST(a_put_while_a_compaction_copies_wins)
     end(&f);
 }
 
+TEST(a_record_larger_than_a_data_file_is_compacted)
+{
+    static uint8_t value[200 * 1024], got[sizeof value];
+    struct fixture f;
+    struct tkv_batch *batch;
+    uint64_t reclaimed, before;
+    char name[TKV_FILE_NAME_SIZE];
+    size_t size;
+
+    memset(value, 7, sizeof value);
+    begin_closed(&f);
+    f.options.wal_size_max = 4u << 20;
+    open_again(&f);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    CHECK_OK(tkv_batch_put(batch, tkv_text("big"), tkv_bytes(value, sizeof value), &err));
+    CHECK_OK(tkv_batch_put(batch, tkv_text("gone"), tkv_bytes(value, sizeof value), &err));
+    CHECK_OK(tkv_write(f.store, batch, &err));
+    tkv_batch_free(batch);
+    tkv_data_name(f.store->active->number, name);
+    for (unsigned i = 0; i < 5; i++)
+        put_bytes(&f, "gone", (uint8_t)i, 10000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    before = tkv_usage_get(&f.store->disk_bytes);
+    CHECK_OK(tkv_compact(f.store, &reclaimed, &err));
+    CHECK(reclaimed > sizeof value && reclaimed < before - sizeof value);
+    CHECK(simdisk_file_size(f.disk, name) < 0);
+    CHECK_OK(tkv_get(f.store, tkv_text("big"), got, sizeof got, &size, &err));
+    CHECK(size == sizeof value && memcmp(got, value, size) == 0);
+    end(&f);
+}
+
 /* Records that fill a block each: one that became zeros looks like padding. */
 TEST(a_record_that_became_padding_is_missed_by_compaction_and_not_dropped)
 {

@@ -35,7 +35,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "wal/ring.c": ["test_ring", "test_log"], "wal/wal.c": ["test_wal", "test_log"],
          "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_damaged"],
          "lib/recover_state.c": ["test_recover", "test_recover_damaged"],
-         "lib/recover_files.c": ["test_recover", "test_recover_damaged"],
+         "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
          "lib/survivors.c": ["test_survivors"], "lib/reclaim.c": ["test_survivors"],
          "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],

@@ -98,11 +98,13 @@ void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t
     tkv_usage_live(&store->totals, size);
 }
 
-/* The value in a file of its own goes with the record that refers to it. */
+/* The value in a file of its own goes with the record that refers to it. Inside an epoch: the
+ * record may lie in a memory tail that is being given back. */
 static void unreference_large(struct tkv_store *store, struct tkv_datafile *file,
                               const struct tkv_location *old)
 {
     struct tkv_large_reference reference;
+    const struct tkv_reader reader = tkv_epoch_enter(&store->epoch);
     struct tkv_record record;
     uint8_t *bytes = malloc(old->size);
 
@@ -116,6 +118,7 @@ static void unreference_large(struct tkv_store *store, struct tkv_datafile *file
         tkv_large_decode(record.value, &reference))
         tkv_large_unreferenced(store, &reference);
     free(bytes);
+    tkv_epoch_leave(reader);
 }
 
 void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)

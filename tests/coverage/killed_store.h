@@ -57,6 +57,15 @@ static inline void write_manifest(struct fixture *f, struct tkv_manifest *manife
     tkv_manifest_release(manifest);
 }
 
+/* The newest header, and make it one that has news about a data file that nobody lists. */
+static inline void name_unlisted_file(struct fixture *f, struct tkv_wal_header *ret_header)
+{
+    read_header(f, ret_header);
+    ret_header->file_count = 1;
+    ret_header->files[0] = (struct tkv_wal_header_file){77, 4096, false, 0};
+    write_header(f, ret_header);
+}
+
 /* With a key in the log only. */
 static inline void begin_killed(struct fixture *f)
 {

@@ -41,8 +41,8 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor"],
          "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}
-STORES = ["test_found", "test_guards", "test_reclaim", "test_refusals", "test_corners",
-          "test_store -threads -100_mb"]
+STORES = ["test_found", "test_guards", "test_checkpoint", "test_reclaim", "test_reclaim_failures", "test_refusals",
+          "test_corners", "test_store -threads -100_mb"]
 FAULTS = ["faults --scenario " + name for name in
           ("create", "open_several_files", "open_killed", "checkpoint_new_files", "log_grows", "compact_tombstones",
            "compact_dirty")]

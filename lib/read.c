@@ -453,12 +453,12 @@ enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
 {
     struct tkv_location location;
     enum tkv_status status = tkv_store_check(store, err);
+    bool is_known;
 
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
-    status = judge(
-        store,
-        tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location),
-        &location, err);
+    is_known =
+        tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location);
+    status = judge(store, is_known, &location, err);
     return status == TKV_NOT_FOUND ? fail_absent(err) : status;
 }

@@ -76,10 +76,12 @@ static bool apply_put(struct tkv_store *store, struct tkv_datafile *file, uint64
 
     if (flags != 0)
         atomic_store(&store->has_large, true);
-    tkv_files_live(store, file, location.size);
+    tkv_usage_live_alone(&file->usage, location.size);
     existed = tkv_index_put(store->index, record->key, hash, &location, &old);
     if (existed)
-        tkv_files_dead(store, &old);
+        tkv_files_replaced(store, &old, location.size);
+    else
+        tkv_usage_add(&store->live_bytes, location.size);
     return existed;
 }
 
@@ -90,8 +92,7 @@ static bool apply_delete(struct tkv_store *store, struct tkv_datafile *file,
     struct tkv_location old;
     bool existed;
 
-    tkv_usage_add(&file->usage.tombstone_bytes, size);
-    tkv_usage_add(&store->totals.tombstone_bytes, size);
+    tkv_usage_add_alone(&file->usage.tombstone_bytes, size);
     existed = tkv_index_remove(store->index, record->key, hash, &old);
     if (!existed)
         return false;
@@ -103,7 +104,6 @@ bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64
                       const struct tkv_record *record, uint64_t hash)
 {
     tkv_datafile_note_record(file, offset, record->seq, record->kind == TKV_RECORD_DELETE);
-    tkv_usage_add(&store->totals.records, 1);
     if (record->kind == TKV_RECORD_DELETE)
         return apply_delete(store, file, record, hash);
     return apply_put(store, file, offset, record, hash);

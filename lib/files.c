@@ -52,9 +52,6 @@ void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file)
         store->slot_hint = file->slot;
     tkv_usage_sub(&store->disk_bytes, atomic_load(&file->size));
     tkv_usage_sub(&store->file_count, 1);
-    tkv_usage_sub(&store->totals.records, tkv_usage_get(&file->usage.records));
-    tkv_usage_sub(&store->totals.tombstone_bytes,
-                  tkv_usage_get(&file->usage.tombstone_bytes));
     tkv_mutex_unlock(&store->apply);
 
     /* Walks over the table may have loaded the pointer. */
@@ -82,7 +79,7 @@ struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
 
 uint64_t tkv_files_capacity(struct tkv_store *store)
 {
-    const uint64_t share = tkv_usage_get(&store->totals.live_bytes) / 256;
+    const uint64_t share = tkv_usage_get(&store->live_bytes) / 256;
     uint64_t capacity = store->options.data_file_size_min;
 
     if (share > capacity)
@@ -95,7 +92,7 @@ uint64_t tkv_files_capacity(struct tkv_store *store)
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size)
 {
     tkv_usage_live(&file->usage, size);
-    tkv_usage_live(&store->totals, size);
+    tkv_usage_add(&store->live_bytes, size);
 }
 
 /* The value in a file of its own goes with the record that refers to it. Inside an epoch: the
@@ -121,14 +118,27 @@ static void unreference_large(struct tkv_store *store, struct tkv_datafile *file
     tkv_epoch_leave(reader);
 }
 
-void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)
+static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 {
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
 
     tkv_usage_dead(&file->usage, old->size);
-    tkv_usage_dead(&store->totals, old->size);
     if ((old->place & TKV_PLACE_LARGE) != 0)
         unreference_large(store, file, old);
+}
+
+void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)
+{
+    count_dead(store, old);
+    tkv_usage_sub(&store->live_bytes, old->size);
+}
+
+void tkv_files_replaced(struct tkv_store *store, const struct tkv_location *old,
+                        uint32_t size)
+{
+    count_dead(store, old);
+    if (size != old->size)
+        tkv_usage_add(&store->live_bytes, (uint64_t)size - old->size);
 }
 
 void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)
@@ -137,7 +147,6 @@ void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)
 
     tkv_files_dead(store, old);
     tkv_usage_add(&file->usage.tombstone_bytes, old->size);
-    tkv_usage_add(&store->totals.tombstone_bytes, old->size);
 }
 
 void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file)

@@ -28,7 +28,7 @@ static struct tkv_pick_policy policy_of(const struct tkv_store *store, uint64_t 
 
 static uint64_t kept_in_all(struct tkv_store *store)
 {
-    return tkv_usage_get(&store->totals.live_bytes) + tkv_usage_get(&store->pinned_bytes);
+    return tkv_usage_get(&store->live_bytes) + tkv_usage_get(&store->pinned_bytes);
 }
 
 uint64_t tkv_garbage_bytes(struct tkv_store *store)

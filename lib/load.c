@@ -57,20 +57,16 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
     if ((old->place & TKV_PLACE_TOMBSTONE) != 0)
         return;
     tkv_usage_dead(&file->usage, old->size);
-    tkv_usage_dead(&store->totals, old->size);
+    tkv_usage_sub(&store->live_bytes, old->size);
 }
 
-static void count_record(struct tkv_store *store, struct tkv_datafile *file,
-                         const struct tkv_hint_entry *entry)
+static void count_record(struct tkv_datafile *file, const struct tkv_hint_entry *entry)
 {
     const bool is_delete = entry->kind == TKV_RECORD_DELETE;
 
     tkv_datafile_note_record(file, entry->offset, entry->seq, is_delete);
-    tkv_usage_add_alone(&store->totals.records, 1);
-    if (!is_delete)
-        return;
-    tkv_usage_add(&file->usage.tombstone_bytes, entry->size);
-    tkv_usage_add(&store->totals.tombstone_bytes, entry->size);
+    if (is_delete)
+        tkv_usage_add_alone(&file->usage.tombstone_bytes, entry->size);
 }
 
 static unsigned flags_of(enum tkv_record_kind kind)
@@ -113,7 +109,7 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
     bool is_newest = false;
     enum tkv_status status = TKV_OK;
 
-    count_record(store, file, entry);
+    count_record(file, entry);
     if (entry->expires_at_ms == 0)
         status = tkv_index_add(store->index, entry->key, hash, &location, &is_newest, err);
     if (status == TKV_OK && !is_newest)
@@ -127,7 +123,7 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
         return TKV_OK;
     }
     tkv_usage_live_alone(&file->usage, entry->size);
-    tkv_usage_live_alone(&store->totals, entry->size);
+    tkv_usage_add_alone(&store->live_bytes, entry->size);
     return TKV_OK;
 }
 

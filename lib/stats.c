@@ -13,7 +13,7 @@ static void sum_gets(struct tkv_store *store, struct tkv_stats *stats)
 static void describe_data(struct tkv_store *store, struct tkv_stats *stats)
 {
     stats->keys = tkv_index_count(store->index);
-    stats->live_bytes = tkv_usage_get(&store->totals.live_bytes);
+    stats->live_bytes = tkv_usage_get(&store->live_bytes);
     stats->disk_bytes = tkv_usage_get(&store->disk_bytes);
     stats->dead_bytes =
         stats->disk_bytes > stats->live_bytes ? stats->disk_bytes - stats->live_bytes : 0;

@@ -57,7 +57,7 @@ struct tkv_store {
     _Atomic(struct tkv_datafile *) *files;
     _Atomic uint32_t slots_used; /* no file has this slot or a higher one */
 
-    struct tkv_usage totals;     /* of all files */
+    _Atomic uint64_t live_bytes; /* of all files */
     _Atomic uint64_t disk_bytes; /* sum of all files' sizes, memory tails included */
     _Atomic uint64_t file_count;
     _Atomic uint64_t seq_last; /* newest applied */
@@ -161,6 +161,9 @@ uint64_t tkv_files_capacity(struct tkv_store *store);
 
 /* The record at this location is not the latest of its key any more. */
 void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old);
+/* Likewise, and a record of `size` bytes, which its file has counted, is. */
+void tkv_files_replaced(struct tkv_store *store, const struct tkv_location *old,
+                        uint32_t size);
 /* Likewise because it expired: it may still hide older ones. */
 void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old);
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size);

@@ -124,12 +124,9 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     offset = tkv_datafile_append(*output, bytes, size);
     tkv_datafile_note_record(*output, offset, record->seq,
                              record->kind == TKV_RECORD_DELETE);
-    tkv_usage_add(&store->totals.records, 1);
     tkv_usage_add(&store->disk_bytes, size);
-    if (record->kind == TKV_RECORD_DELETE) {
+    if (record->kind == TKV_RECORD_DELETE)
         tkv_usage_add(&(*output)->usage.tombstone_bytes, size);
-        tkv_usage_add(&store->totals.tombstone_bytes, size);
-    }
     *ret_place = tkv_place((*output)->slot, offset, flags);
     return TKV_OK;
 }
@@ -224,13 +221,8 @@ void tkv_survivors_release(struct tkv_survivors *survivors)
 
 static void undo_counts(struct tkv_store *store, const struct tkv_survivors_output *output)
 {
-    struct tkv_usage *usage = &output->file->usage;
-
-    tkv_usage_sub(&store->totals.records, tkv_usage_get(&usage->records) - output->records);
-    tkv_usage_sub(&store->totals.tombstone_bytes,
-                  tkv_usage_get(&usage->tombstone_bytes) - output->tombstone_bytes);
     tkv_usage_sub(&store->disk_bytes, atomic_load(&output->file->size) - output->size);
-    atomic_store(&usage->tombstone_bytes, output->tombstone_bytes);
+    atomic_store(&output->file->usage.tombstone_bytes, output->tombstone_bytes);
 }
 
 void tkv_survivors_undo(struct tkv_survivors *survivors)

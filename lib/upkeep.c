@@ -186,7 +186,8 @@ static bool flusher_has_work(struct tkv_store *store)
 
 static void wake_who_is_needed(struct tkv_store *store)
 {
-    if (flusher_has_work(store) && !atomic_exchange(&store->flush_asked, true)) {
+    if (flusher_has_work(store) && !atomic_load(&store->flush_asked) &&
+        !atomic_exchange(&store->flush_asked, true)) {
         atomic_store(&store->flusher_sleeps, false);
         tkv_worker_wake(&store->flusher);
     }
@@ -233,7 +234,7 @@ void tkv_upkeep_after_write(struct tkv_store *store)
  * plus half a file: 0 below the limit. */
 static double overshoot(struct tkv_store *store)
 {
-    const double live = (double)tkv_usage_get(&store->totals.live_bytes) +
+    const double live = (double)tkv_usage_get(&store->live_bytes) +
                         (double)tkv_usage_get(&store->pinned_bytes);
     const double file = (double)tkv_files_capacity(store);
     const double limit = store->options.space_factor * live + file / 2;

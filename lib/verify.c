@@ -180,7 +180,7 @@ static void verify_index(struct verify *v)
     tkv_mutex_lock(&store->apply);
     consistent = tkv_index_check(store->index);
     live = recount_live(v) + large_bytes(store);
-    known = tkv_usage_get(&store->totals.live_bytes);
+    known = tkv_usage_get(&store->live_bytes);
     tkv_mutex_unlock(&store->apply);
     tkv_mutex_unlock(&store->upkeep);
     tkv_mutex_unlock(&store->compact);

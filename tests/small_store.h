@@ -36,6 +36,24 @@ struct fixture {
     unsigned corruptions; /* events */
 };
 
+/* Of all data files. */
+static inline struct tkv_usage usage_of(struct fixture *f)
+{
+    struct tkv_usage sum = {0};
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        if (file == NULL)
+            continue;
+        sum.live_bytes += tkv_usage_get(&file->usage.live_bytes);
+        sum.live_records += tkv_usage_get(&file->usage.live_records);
+        sum.tombstone_bytes += tkv_usage_get(&file->usage.tombstone_bytes);
+        sum.records += tkv_usage_get(&file->usage.records);
+    }
+    return sum;
+}
+
 static inline void count_event(void *context, const struct tkv_event *event)
 {
     struct fixture *f = context;

@@ -181,7 +181,7 @@ static void check_pinned(struct fixture *f)
         bytes += tkv_usage_get(&file->usage.tombstone_bytes);
     }
     CHECK(bytes > 0);
-    CHECK_EQ(tkv_usage_get(&f->store->totals.tombstone_bytes), bytes);
+    CHECK_EQ(usage_of(f).tombstone_bytes, bytes);
     CHECK_EQ(tkv_usage_get(&f->store->pinned_bytes), bytes);
 }
 
@@ -198,8 +198,8 @@ static void check_shrinks(struct fixture *f)
     del(f, "live");
     for (int round = 0; round < 3; round++)
         CHECK_OK(tkv_compact(f->store, NULL, &err));
-    CHECK_EQ(tkv_usage_get(&f->store->totals.tombstone_bytes), 0);
-    CHECK_EQ(tkv_usage_get(&f->store->totals.records), 0);
+    CHECK_EQ(usage_of(f).tombstone_bytes, 0);
+    CHECK_EQ(usage_of(f).records, 0);
     CHECK_EQ(tkv_usage_get(&f->store->pinned_bytes), 0);
     CHECK(tkv_usage_get(&f->store->disk_bytes) < 2 * TKV_BLOCK_SIZE);
 }
@@ -315,7 +315,7 @@ TEST(a_delete_of_what_its_own_file_had_goes_with_that_file)
             overwrite(&f, DATA, TKV_DATA_HEADER_SIZE, &byte, 1);
         CHECK_OK(tkv_compact(f.store, NULL, &err));
         CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
-        CHECK_EQ(tkv_usage_get(&f.store->totals.tombstone_bytes), 0);
+        CHECK_EQ(usage_of(&f).tombstone_bytes, 0);
         overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
         open_again(&f);
         CHECK_EQ(get(&f, "gone", &got), TKV_NOT_FOUND);
@@ -441,8 +441,8 @@ TEST(a_key_that_expires_while_it_is_compacted_is_counted_out)
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK_EQ(tkv_exists(f.store, tkv_text("key"), &err), TKV_NOT_FOUND);
     CHECK_EQ(tkv_index_count(f.store->index), 2);
-    CHECK_EQ(tkv_usage_get(&f.store->totals.live_records), 2);
-    CHECK(tkv_usage_get(&f.store->totals.live_bytes) < 4200);
+    CHECK_EQ(usage_of(&f).live_records, 2);
+    CHECK(tkv_usage_get(&f.store->live_bytes) < 4200);
     end(&f);
 }
 

@@ -91,11 +91,11 @@ struct sums {
 
 static struct sums sums_of(struct fixture *f)
 {
+    const struct tkv_usage usage = usage_of(f);
+
     return (struct sums){tkv_usage_get(&f->store->disk_bytes),
-                         tkv_usage_get(&f->store->file_count),
-                         tkv_usage_get(&f->store->totals.records),
-                         tkv_usage_get(&f->store->totals.live_bytes),
-                         tkv_usage_get(&f->store->totals.tombstone_bytes)};
+                         tkv_usage_get(&f->store->file_count), usage.records,
+                         tkv_usage_get(&f->store->live_bytes), usage.tombstone_bytes};
 }
 
 /* When the last compaction began. */

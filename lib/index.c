@@ -41,19 +41,19 @@ static bool reserve_entry(struct tkv_index *index, size_t size)
 {
     bool reserved;
 
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     reserved = tkv_arena_reserve(index->arena, size);
     publish_arena(index, index->count);
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
     return reserved;
 }
 
 static void unreserve_entry(struct tkv_index *index, size_t size)
 {
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     tkv_arena_unreserve(index->arena, size);
     publish_arena(index, index->count);
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
 }
 
 /* ---- Tables ---------------------------------------------------------------------- */
@@ -125,7 +125,9 @@ static uintptr_t guess_bucket(struct shard *shard, uint64_t hash)
     return (uintptr_t)buckets + ((uint32_t)hash & (count - 1)) * sizeof *buckets;
 }
 
-static struct entry *find_locked(struct shard *shard, struct tkv_slice key, uint64_t hash)
+/* `fetch` may be NULL. */
+static struct entry *find_fetching(struct shard *shard, struct tkv_slice key, uint64_t hash,
+                                   tkv_index_fetch *fetch, void *context)
     TKV_REQUIRES(shard->lock)
 {
     const uint32_t hashv = (uint32_t)hash;
@@ -135,10 +137,18 @@ static struct entry *find_locked(struct shard *shard, struct tkv_slice key, uint
     if ((bucket->expand_mult & filter_bit(hashv)) == 0)
         return NULL;
     prefetch_entry(bucket->hh_head);
+    if (fetch != NULL)
+        fetch(context, place_of_guess(bucket->count));
     HASH_FIND_IN_BKT(&shard->table, hh, *bucket, key.data, key.size, hashv, entry);
     if (entry == NULL)
         rebuild_filter(bucket);
     return entry;
+}
+
+static struct entry *find_locked(struct shard *shard, struct tkv_slice key, uint64_t hash)
+    TKV_REQUIRES(shard->lock)
+{
+    return find_fetching(shard, key, hash, NULL, NULL);
 }
 
 static void add_to_table(struct shard *shard, struct entry *entry, const void *key,
@@ -158,13 +168,13 @@ static struct entry *exchange_memory(struct tkv_index *index, size_t size,
 {
     struct entry *entry;
 
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     entry = tkv_arena_take(index->arena, size);
     if (replaced != NULL)
         tkv_arena_give(index->arena, replaced,
                        entry_size(replaced->hh.keylen, entry_expires(replaced)));
     publish_arena(index, index->count + (replaced == NULL));
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
     return entry;
 }
 
@@ -173,12 +183,12 @@ static struct entry *new_entry(struct tkv_index *index, size_t size)
 {
     struct entry *entry = NULL;
 
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     if (tkv_arena_reserve(index->arena, size)) {
         entry = tkv_arena_take(index->arena, size);
         publish_arena(index, index->count + 1);
     }
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
     return entry;
 }
 
@@ -245,10 +255,10 @@ void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
                             struct entry *entry)
 {
     detach_locked(index, shard, entry);
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     tkv_arena_give(index->arena, entry, entry_size(entry->hh.keylen, entry_expires(entry)));
     publish_arena(index, index->count - 1);
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
     shrink_if_sparse(index, shard);
 }
 
@@ -259,19 +269,26 @@ uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key)
     return XXH3_64bits_withSeed(key.data, key.size, index->seed);
 }
 
-bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                    struct tkv_location *ret_location)
+bool tkv_index_find_fetching(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                             tkv_index_fetch *fetch, void *context,
+                             struct tkv_location *ret_location)
 {
     struct shard *shard = shard_of(index, hash);
     const struct entry *entry;
 
     PREFETCH((const void *)guess_bucket(shard, hash));
-    tkv_mutex_lock(&shard->lock);
-    entry = find_locked(shard, key, hash);
+    tkv_latch_take(&shard->lock);
+    entry = find_fetching(shard, key, hash, fetch, context);
     if (entry != NULL)
         *ret_location = location_of(entry);
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return entry != NULL;
+}
+
+bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                    struct tkv_location *ret_location)
+{
+    return tkv_index_find_fetching(index, key, hash, NULL, NULL, ret_location);
 }
 
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
@@ -287,12 +304,12 @@ bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
     bool possible;
 
     PREFETCH((const void *)guess_bucket(shard, hash));
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     bucket = bucket_of(shard, hash);
     possible = (bucket->expand_mult & filter_bit((uint32_t)hash)) != 0;
     prefetch_entry(bucket->hh_head);
     *ret_guess = place_of_guess(bucket->count);
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return possible;
 }
 
@@ -304,7 +321,7 @@ static bool find_first(struct tkv_index *index, struct tkv_slice key, uint64_t h
     const UT_hash_handle *hh;
     bool found;
 
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     hh = bucket_of(shard, hash)->hh_head;
     found = hh != NULL && hh->hashv == (uint32_t)hash && hh->keylen == key.size &&
             !keys_differ(hh->key, key.data, key.size);
@@ -312,7 +329,7 @@ static bool find_first(struct tkv_index *index, struct tkv_slice key, uint64_t h
         *ret_location = location_of(entry_at(hh));
     else if (hh != NULL && hh->hh_next != NULL)
         prefetch_entry(hh->hh_next);
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return found;
 }
 
@@ -361,9 +378,9 @@ void tkv_index_unreserve(struct tkv_index *index, struct tkv_slice key, uint64_t
     unreserve_entry(index, entry_size(key.size, expires));
     if (!expires)
         return;
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     tkv_index_due_unreserve(index, shard);
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
 }
 
 bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
@@ -373,7 +390,7 @@ bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
     struct entry *entry;
 
     PREFETCH((const void *)guess_bucket(shard, hash));
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     entry = find_locked(shard, key, hash);
     if (entry == NULL) {
         insert_locked(index, shard, key, hash, location, NULL);
@@ -381,7 +398,7 @@ bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
         *ret_old = location_of(entry);
         update_locked(index, shard, entry, key, hash, location);
     }
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return entry != NULL;
 }
 
@@ -395,13 +412,13 @@ enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uin
     bool is_there;
 
     assert(location->expires_at_ms == 0);
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     is_there = find_locked(shard, key, hash) != NULL;
     if (!is_there)
         entry = new_entry(index, size);
     if (entry != NULL)
         link_locked(index, shard, entry, key, hash, location);
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     if (!is_there && entry == NULL)
         return tkv_fail_memory(err, size, "index");
     *ret_added = !is_there;
@@ -417,7 +434,7 @@ static bool remove_if_at(struct tkv_index *index, struct tkv_slice key, uint64_t
     bool removed;
 
     PREFETCH((const void *)guess_bucket(shard, hash));
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     entry = find_locked(shard, key, hash);
     removed = entry != NULL &&
               (place == NULL || without_expires(entry->place) == without_expires(*place));
@@ -425,7 +442,7 @@ static bool remove_if_at(struct tkv_index *index, struct tkv_slice key, uint64_t
         *ret_old = location_of(entry);
         tkv_index_remove_entry(index, shard, entry);
     }
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return removed;
 }
 
@@ -449,12 +466,12 @@ bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     bool moved;
 
     PREFETCH((const void *)guess_bucket(shard, hash));
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     entry = find_locked(shard, key, hash);
     moved = entry != NULL && without_expires(entry->place) == without_expires(from);
     if (moved)
         set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return moved;
 }
 
@@ -478,11 +495,11 @@ bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
     struct shard *shard = shard_of(index, hash);
     struct entry *entry;
 
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     entry = find_place(shard, hash, without_expires(from));
     if (entry != NULL)
         set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return entry != NULL;
 }
 
@@ -493,7 +510,7 @@ uint64_t tkv_index_drop_tombstones(struct tkv_index *index)
     for (unsigned i = 0; i < SHARD_COUNT; i++) {
         struct shard *shard = &index->shards[i];
 
-        tkv_mutex_lock(&shard->lock);
+        tkv_latch_take(&shard->lock);
         for (struct entry *entry = shard->sentinel.hh.next, *next; entry != NULL;
              entry = next) {
             next = entry->hh.next;
@@ -502,7 +519,7 @@ uint64_t tkv_index_drop_tombstones(struct tkv_index *index)
             tkv_index_remove_entry(index, shard, entry);
             dropped++;
         }
-        tkv_mutex_unlock(&shard->lock);
+        tkv_latch_release(&shard->lock);
     }
     return dropped;
 }

@@ -14,7 +14,7 @@
  * tkv_index_put() or tkv_index_unreserve(), of which neither can fail.
  *
  * Thread-safe: every call locks the shards it touches, for the length of one lookup or one
- * update. Nothing is called back while a shard is locked.
+ * update. Nothing is called back while a shard is locked, but a tkv_index_fetch.
  */
 #ifndef TKV_INDEX_H
 #define TKV_INDEX_H
@@ -83,6 +83,15 @@ bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
 
 bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                     struct tkv_location *ret_location);
+
+/* Called by a lookup that is about to wait for memory, with a guess as tkv_index_peek() has
+ * it and with the shard locked: it may fetch the record, and must neither wait nor call the
+ * index. */
+typedef void tkv_index_fetch(void *context, uint64_t guess);
+
+bool tkv_index_find_fetching(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                             tkv_index_fetch *fetch, void *context,
+                             struct tkv_location *ret_location);
 
 /* Look up those of `count` keys for which found[i] is true, as tkv_index_peek() left it, and
  * say again there whether locations[i] was written. Best for groups of 16 or so. */

@@ -88,14 +88,14 @@ bool tkv_index_check(struct tkv_index *index)
     for (unsigned i = 0; i < SHARD_COUNT && good; i++) {
         struct shard *shard = &index->shards[i];
 
-        tkv_mutex_lock(&shard->lock);
+        tkv_latch_take(&shard->lock);
         good = check_table(shard) && check_due(shard) && check_list(index, shard);
         count += shard->table.num_items;
         table_bytes += buckets_size(shard) + shard->due_capacity * sizeof *shard->due;
-        tkv_mutex_unlock(&shard->lock);
+        tkv_latch_release(&shard->lock);
     }
-    tkv_mutex_lock(&index->arena_lock);
+    tkv_latch_take(&index->arena_lock);
     good = good && tkv_arena_bytes(index->arena) == index->arena_bytes;
-    tkv_mutex_unlock(&index->arena_lock);
+    tkv_latch_release(&index->arena_lock);
     return good && count == index->count && table_bytes == index->table_bytes;
 }

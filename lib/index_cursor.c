@@ -135,12 +135,12 @@ enum tkv_status tkv_index_step(struct tkv_index *index, struct tkv_index_cursor 
          buckets += GROUP) {
         struct shard *shard = &index->shards[number];
 
-        tkv_mutex_lock(&shard->lock);
+        tkv_latch_take(&shard->lock);
         if (shard->table.num_items == 0)
             position = 0; /* no key that stays is here */
         else
             copied = copy_group(shard, &position, page);
-        tkv_mutex_unlock(&shard->lock);
+        tkv_latch_release(&shard->lock);
         if (copied && position == 0)
             number++;
     }

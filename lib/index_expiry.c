@@ -68,14 +68,14 @@ bool tkv_index_due_reserve(struct tkv_index *index, struct shard *shard)
 {
     bool reserved;
 
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     if (shard->due_count + shard->due_reserved == shard->due_capacity)
         resize_due(index, shard,
                    shard->due_capacity == 0 ? FIRST_DUE_SIZE : 2 * shard->due_capacity);
     reserved = shard->due_count + shard->due_reserved < shard->due_capacity;
     if (reserved)
         shard->due_reserved++;
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return reserved;
 }
 
@@ -149,7 +149,7 @@ static size_t expire_some(struct tkv_index *index, struct shard *shard, uint64_t
 
     if (capacity > EXPIRE_AT_ONCE)
         capacity = EXPIRE_AT_ONCE;
-    tkv_mutex_lock(&shard->lock);
+    tkv_latch_take(&shard->lock);
     while (count < capacity && shard->due_count > 0 &&
            shard->due[0].expires_at_ms <= now_ms) {
         struct entry *entry = shard->due[0].entry;
@@ -157,7 +157,7 @@ static size_t expire_some(struct tkv_index *index, struct shard *shard, uint64_t
         locations[count++] = location_of(entry);
         tkv_index_remove_entry(index, shard, entry);
     }
-    tkv_mutex_unlock(&shard->lock);
+    tkv_latch_release(&shard->lock);
     return count;
 }
 

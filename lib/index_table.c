@@ -72,7 +72,7 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
 
 static void init_shard(struct shard *shard) TKV_NO_ANALYSIS
 {
-    tkv_mutex_init(&shard->lock);
+    tkv_latch_init(&shard->lock);
     shard->table.buckets = shard->first;
     shard->table.num_buckets = FIRST_BUCKETS;
     shard->table.log2_num_buckets = FIRST_LOG2;
@@ -99,7 +99,7 @@ enum tkv_status tkv_index_new(uint64_t seed, uint64_t expected_keys,
     }
     memset(index, 0, sizeof *index);
     index->seed = seed;
-    tkv_mutex_init(&index->arena_lock);
+    tkv_latch_init(&index->arena_lock);
     index->arena = arena;
     atomic_init(&index->arena_bytes, tkv_arena_bytes(arena));
     for (unsigned i = 0; i < SHARD_COUNT; i++)
@@ -119,10 +119,8 @@ void tkv_index_free(struct tkv_index *index)
         if (shard->table.buckets != shard->first)
             free(shard->table.buckets);
         free(shard->due);
-        tkv_mutex_destroy(&shard->lock);
     }
     tkv_arena_free(index->arena);
-    tkv_mutex_destroy(&index->arena_lock);
     free(index);
 }
 
@@ -138,11 +136,11 @@ void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys)
 
         while (log2 < LOG2_MAX && tkv_index_is_crowded(index, shard, expected, log2))
             log2++;
-        tkv_mutex_lock(&shard->lock);
+        tkv_latch_take(&shard->lock);
         if (shard->table.log2_num_buckets < log2)
             tkv_index_resize(index, shard, log2);
         if (!tkv_index_is_filled(&shard->table))
             shard->floor_log2 = log2;
-        tkv_mutex_unlock(&shard->lock);
+        tkv_latch_release(&shard->lock);
     }
 }

@@ -40,7 +40,7 @@
 #include "index.h"
 
 #include "arena.h"
-#include "lock.h"
+#include "latch.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -113,7 +113,7 @@ struct due {
 };
 
 struct shard {
-    _Alignas(LINE) struct tkv_mutex lock;
+    _Alignas(LINE) struct tkv_latch lock;
     /* Copies of the table's fields for those who prefetch without the lock. */
     _Atomic(UT_hash_bucket *) buckets;
     atomic_uint bucket_count;
@@ -131,7 +131,7 @@ struct tkv_index {
     uint64_t seed;
     atomic_size_t table_bytes; /* of buckets and heaps outside of shards */
 
-    _Alignas(LINE) struct tkv_mutex arena_lock;
+    _Alignas(LINE) struct tkv_latch arena_lock;
     struct tkv_arena *arena TKV_GUARDED_BY(arena_lock);
     atomic_size_t arena_bytes;   /* written under arena_lock */
     atomic_uint_least64_t count; /* written under arena_lock */

@@ -182,8 +182,9 @@ static enum tkv_status judge(struct tkv_store *store, bool is_known,
 
 /* Fetch the lines that a small record has at `place`, which may be a guess. Inside an epoch:
  * the data file is looked at. */
-static void prefetch_record(struct tkv_store *store, uint64_t place)
+static void prefetch_record(void *context, uint64_t place)
 {
+    struct tkv_store *store = context;
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(place));
     uintptr_t bytes;
     bool outside;
@@ -204,15 +205,10 @@ static enum tkv_status find_record(struct tkv_store *store, struct tkv_slice key
 {
     const uint64_t hash = tkv_index_hash(store->index, key);
     struct tkv_location location;
-    uint64_t guess;
-    bool is_known = tkv_index_peek(store->index, hash, &guess);
-    enum tkv_status status;
+    const bool is_known =
+        tkv_index_find_fetching(store->index, key, hash, prefetch_record, store, &location);
+    const enum tkv_status status = judge(store, is_known, &location, err);
 
-    if (is_known) {
-        prefetch_record(store, guess);
-        is_known = tkv_index_find(store->index, key, hash, &location);
-    }
-    status = judge(store, is_known, &location, err);
     if (status == TKV_NOT_FOUND)
         return fail_absent(err);
     return status == TKV_OK ? tkv_read_record(store, &location, key, ret_found, err)

@@ -5,7 +5,7 @@
  *
  * Method: every object is filled with a pattern of its own, which is compared before it is
  * given back. The linker wraps malloc and mmap (link with -Wl,--wrap=malloc,--wrap=calloc,
- * --wrap=mmap), so that any of their calls can fail.
+ * --wrap=mmap and mmap64), so that any of their calls can fail.
  */
 #include "arena.h"
 #include "test.h"
@@ -34,6 +34,7 @@ void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 
 void *__wrap_malloc(size_t size)
 {
@@ -51,6 +52,12 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
         return __real_mmap(at, size, protection, flags, fd, offset);
     errno = ENOMEM;
     return MAP_FAILED;
+}
+
+/* What glibc makes of it with offsets of 64 bits. */
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
 }
 
 /* ---- Objects that know who they are -------------------------------------------------- */

@@ -5,7 +5,7 @@
  *
  * Method: a key is made from its number, so that the model is an array of locations. Random
  * operations go to both; every result is compared. The linker wraps the allocator (link with
- * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=mmap), so that
+ * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=mmap and mmap64), so that
  * any of its calls can fail.
  */
 #include "index.h"
@@ -43,6 +43,7 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 
 void *__wrap_malloc(size_t size)
 {
@@ -70,6 +71,12 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
         return __real_mmap(at, size, protection, flags, fd, offset);
     errno = ENOMEM;
     return MAP_FAILED;
+}
+
+/* What glibc makes of it with offsets of 64 bits. */
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
 }
 
 /* ---- Keys and the model -------------------------------------------------------------- */

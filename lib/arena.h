@@ -2,9 +2,8 @@
 /*
  * arena.h - memory for very many small objects of few sizes, such as the entries of the index:
  * classes of 8 bytes up to 256, coarser ones up to 4 KiB, single allocations above. Objects
- * come from 64 KiB pages of one size class, pages from chunks that grow from 64 KiB to 2 MiB
- * and then ask for transparent huge pages. A page whose last object is freed serves any class
- * again, and a chunk whose last page is freed goes back to the system, except for one.
+ * come from 64 KiB pages of one size class, pages from the system (chunks.h). A page whose last
+ * object is freed serves any class again.
  *
  * Reserve first, allocate later: a reservation is a promise that so many allocations of that
  * size will succeed, so that a write can be refused for lack of memory before it is logged
@@ -20,6 +19,7 @@
 #include <stdint.h>
 
 struct tkv_arena;
+struct tkv_chunks;
 
 struct tkv_arena *tkv_arena_new(void);        /* NULL: out of memory */
 void tkv_arena_free(struct tkv_arena *arena); /* and every object, taken or not */
@@ -34,6 +34,9 @@ void *tkv_arena_take(struct tkv_arena *arena, size_t size);
 
 /* Give back an object of `size` bytes. */
 void tkv_arena_give(struct tkv_arena *arena, void *object, size_t size);
+
+/* Where its pages come from, for who gets memory ready ahead. */
+struct tkv_chunks *tkv_arena_chunks(struct tkv_arena *arena);
 
 /* Bytes obtained from the system. */
 size_t tkv_arena_bytes(const struct tkv_arena *arena);

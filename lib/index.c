@@ -9,6 +9,7 @@
  */
 #include "index_table.h"
 
+#include "chunks.h"
 #include "error.h"
 
 #define XXH_INLINE_ALL
@@ -52,6 +53,25 @@ static void unreserve_entry(struct tkv_index *index, size_t size)
 {
     tkv_latch_take(&index->arena_lock);
     tkv_arena_unreserve(index->arena, size);
+    publish_arena(index, index->count);
+    tkv_latch_release(&index->arena_lock);
+}
+
+void tkv_index_prepare(struct tkv_index *index)
+{
+    struct tkv_chunk *chunk = NULL;
+    bool wanted;
+
+    tkv_latch_take(&index->arena_lock);
+    wanted = tkv_chunks_want_more(tkv_arena_chunks(index->arena));
+    publish_arena(index, index->count);
+    tkv_latch_release(&index->arena_lock);
+    if (wanted)
+        chunk = tkv_chunk_new();
+    if (chunk == NULL)
+        return;
+    tkv_latch_take(&index->arena_lock);
+    tkv_chunks_add(tkv_arena_chunks(index->arena), chunk);
     publish_arena(index, index->count);
     tkv_latch_release(&index->arena_lock);
 }

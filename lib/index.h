@@ -69,6 +69,10 @@ void tkv_index_free(struct tkv_index *index);
 /* Grow the tables for so many keys at once; failing to is harmless. */
 void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
 
+/* Have memory ready for the keys that are being added, and give back what is not needed: for a
+ * thread that calls it often and has time. */
+void tkv_index_prepare(struct tkv_index *index);
+
 uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
 
 /* Every function below takes the key with its tkv_index_hash(). */

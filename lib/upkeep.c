@@ -112,6 +112,7 @@ static uint32_t flusher_step(void *context, bool woken)
     struct tkv_store *store = context;
 
     atomic_store(&store->flush_asked, false);
+    tkv_index_prepare(store->index);
     flush(store);
     checkpoint(store);
     sync_if_due(store);

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chunks.c - a chunk is a mapping, described outside of it so that its pages keep their
+ * alignment, with a bit for each page that is free.
+ */
+#include "chunks.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define CHUNK_BYTES_MAX ((size_t)2 * 1024 * 1024)
+
+/* More is wanted below so many free pages, some 6,000 objects of 80 bytes, and once a chunk is
+ * a small share of the whole. */
+#define AHEAD_PAGES     8u
+#define AHEAD_BYTES_MIN (4 * CHUNK_BYTES_MAX)
+#define TOUCH_BYTES     4096u
+
+struct tkv_chunk {
+    struct tkv_link link; /* first: a link is its chunk */
+    uint8_t *base;
+    size_t size;
+    uint32_t free_pages; /* one bit for each */
+    uint32_t all_pages;
+};
+
+static_assert(CHUNK_BYTES_MAX / TKV_PAGE_BYTES <= 32,
+              "free_pages has a bit for every page");
+
+/* ---- Mapping ------------------------------------------------------------------------- */
+
+/* Memory aligned to `size`, a power of two: map more and cut it to fit. */
+static uint8_t *map_aligned(size_t size)
+{
+    const size_t mapped_size = 2 * size;
+    uint8_t *mapped =
+        mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t before;
+
+    if (mapped == MAP_FAILED)
+        return NULL;
+    before = (size_t)(-(uintptr_t)mapped & (size - 1));
+    /* What cannot be cut off is address space that is never touched. */
+    if (before > 0)
+        (void)munmap(mapped, before);
+    (void)munmap(mapped + before + size, size - before);
+    return mapped + before;
+}
+
+static struct tkv_chunk *map_chunk(size_t size)
+{
+    struct tkv_chunk *chunk = malloc(sizeof *chunk);
+
+    if (chunk == NULL)
+        return NULL;
+    chunk->base = map_aligned(size);
+    if (chunk->base == NULL) {
+        free(chunk);
+        return NULL;
+    }
+#ifdef MADV_HUGEPAGE
+    if (size == CHUNK_BYTES_MAX)
+        (void)madvise(chunk->base, size, MADV_HUGEPAGE); /* only a wish */
+#endif
+    chunk->size = size;
+    chunk->all_pages = (uint32_t)((UINT64_C(1) << size / TKV_PAGE_BYTES) - 1);
+    chunk->free_pages = chunk->all_pages;
+    return chunk;
+}
+
+/* Of the size that there are enough others for, or a small one. */
+static struct tkv_chunk *next_chunk(struct tkv_chunks *chunks)
+{
+    struct tkv_chunk *chunk;
+    size_t size = TKV_PAGE_BYTES;
+
+    while (size < CHUNK_BYTES_MAX && size * 2 <= chunks->bytes)
+        size *= 2;
+    chunk = map_chunk(size);
+    if (chunk == NULL && size > TKV_PAGE_BYTES)
+        chunk = map_chunk(TKV_PAGE_BYTES);
+    if (chunk != NULL)
+        chunks->bytes += chunk->size + sizeof *chunk;
+    return chunk;
+}
+
+static bool unmap_chunk(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    if (munmap(chunk->base, chunk->size) != 0)
+        return false; /* the system has no room to note the hole: the chunk stays usable */
+    chunks->bytes -= chunk->size + sizeof *chunk;
+    free(chunk);
+    return true;
+}
+
+/* ---- The list and the spare one -------------------------------------------------------- */
+
+static void enlist(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    tkv_list_insert_after(&chunks->list, &chunk->link);
+    chunks->free_pages += chunk->size / TKV_PAGE_BYTES;
+}
+
+static void drop(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    if (!unmap_chunk(chunks, chunk))
+        enlist(chunks, chunk);
+}
+
+/* One empty chunk is kept, the larger one, so that a count that swings around a boundary
+ * does not map and unmap all the time. */
+static void keep_spare(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    struct tkv_chunk *surplus = chunks->spare;
+
+    if (surplus != NULL && surplus->size >= chunk->size)
+        surplus = chunk;
+    else
+        chunks->spare = chunk;
+    if (surplus != NULL)
+        drop(chunks, surplus);
+}
+
+static void retire(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    tkv_list_remove(&chunk->link);
+    chunks->free_pages -= chunk->size / TKV_PAGE_BYTES;
+    keep_spare(chunks, chunk);
+}
+
+void tkv_chunks_init(struct tkv_chunks *chunks)
+{
+    *chunks = (struct tkv_chunks){.bytes = 0};
+    tkv_list_init(&chunks->list);
+}
+
+void tkv_chunks_release(struct tkv_chunks *chunks)
+{
+    if (chunks->spare != NULL)
+        (void)unmap_chunk(chunks, chunks->spare);
+    while (!tkv_list_is_empty(&chunks->list)) {
+        struct tkv_chunk *chunk = (struct tkv_chunk *)chunks->list.next;
+
+        tkv_list_remove(&chunk->link);
+        (void)unmap_chunk(chunks, chunk);
+    }
+}
+
+/* ---- Pages --------------------------------------------------------------------------- */
+
+void *tkv_chunks_take(struct tkv_chunks *chunks, struct tkv_chunk **ret_chunk)
+{
+    struct tkv_chunk *chunk = (struct tkv_chunk *)chunks->list.next;
+    unsigned at = 0;
+
+    if (tkv_list_is_empty(&chunks->list) || chunk->free_pages == 0) {
+        chunk = chunks->spare != NULL ? chunks->spare : next_chunk(chunks);
+        if (chunk == NULL)
+            return NULL;
+        chunks->spare = NULL;
+        enlist(chunks, chunk);
+    }
+    while ((chunk->free_pages >> at & 1) == 0)
+        at++;
+    chunk->free_pages &= chunk->free_pages - 1;
+    chunks->free_pages--;
+    chunks->taken++;
+    if (chunk->free_pages == 0) {
+        tkv_list_remove(&chunk->link);
+        tkv_list_insert_after(chunks->list.prev, &chunk->link);
+    }
+    *ret_chunk = chunk;
+    return chunk->base + at * TKV_PAGE_BYTES;
+}
+
+void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *page)
+{
+    const bool was_full = chunk->free_pages == 0;
+
+    chunk->free_pages |= UINT32_C(1)
+                         << (size_t)((uint8_t *)page - chunk->base) / TKV_PAGE_BYTES;
+    chunks->free_pages++;
+    if (chunk->free_pages == chunk->all_pages) {
+        retire(chunks, chunk);
+    } else if (was_full) {
+        tkv_list_remove(&chunk->link);
+        tkv_list_insert_after(&chunks->list, &chunk->link);
+    }
+}
+
+/* ---- Memory ahead ---------------------------------------------------------------------- */
+
+bool tkv_chunks_want_more(struct tkv_chunks *chunks)
+{
+    const bool grows = chunks->taken != chunks->taken_before;
+    struct tkv_chunk *spare = chunks->spare;
+
+    chunks->taken_before = chunks->taken;
+    if (grows)
+        return spare == NULL && chunks->free_pages < AHEAD_PAGES &&
+               chunks->bytes >= AHEAD_BYTES_MIN;
+    chunks->spare = NULL;
+    if (spare != NULL)
+        drop(chunks, spare);
+    return false;
+}
+
+struct tkv_chunk *tkv_chunk_new(void)
+{
+    struct tkv_chunk *chunk = map_chunk(CHUNK_BYTES_MAX);
+
+    for (size_t at = 0; chunk != NULL && at < chunk->size; at += TOUCH_BYTES)
+        ((volatile uint8_t *)chunk->base)[at] = 0;
+    return chunk;
+}
+
+void tkv_chunks_add(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    chunks->bytes += chunk->size + sizeof *chunk;
+    keep_spare(chunks, chunk);
+}

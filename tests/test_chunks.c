@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_chunks - pages are aligned and never overlap, memory is got ready only for who grows,
+ * and it all goes back to the system. The linker wraps malloc, mmap and munmap, so that any of
+ * them can fail and mappings can be counted.
+ */
+#include "chunks.h"
+#include "test.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+
+TEST_MAIN
+
+#define MIB   ((size_t)1024 * 1024)
+#define PAGES 400u /* 25 MiB */
+
+static unsigned failing_mallocs, failing_mmaps, failing_munmaps; /* the next so many */
+static size_t mapped;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *at, size_t size);
+int __wrap_munmap(void *at, size_t size);
+
+static bool fails_now(unsigned *failing)
+{
+    if (*failing == 0)
+        return false;
+    (*failing)--;
+    return true;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails_now(&failing_mallocs) ? NULL : __real_malloc(size);
+}
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if (fails_now(&failing_mmaps)) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    mapped += size;
+    return __real_mmap(at, size, protection, flags, fd, offset);
+}
+
+/* What glibc makes of it with offsets of 64 bits. */
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
+}
+
+int __wrap_munmap(void *at, size_t size)
+{
+    if (fails_now(&failing_munmaps)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    mapped -= size;
+    return __real_munmap(at, size);
+}
+
+static struct tkv_chunks chunks;
+static uint8_t *pages[PAGES];
+static struct tkv_chunk *homes[PAGES];
+
+static void begin(void)
+{
+    failing_mallocs = failing_mmaps = failing_munmaps = 0;
+    mapped = 0;
+    tkv_chunks_init(&chunks);
+}
+
+static void end(void)
+{
+    failing_munmaps = 0;
+    tkv_chunks_release(&chunks);
+    CHECK_EQ(mapped, 0);
+    CHECK_EQ(chunks.bytes, 0);
+}
+
+static void take(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        pages[i] = tkv_chunks_take(&chunks, &homes[i]);
+        CHECK(pages[i] != NULL);
+        CHECK_EQ((uintptr_t)pages[i] % TKV_PAGE_BYTES, 0);
+        memset(pages[i], (int)(i % 251), TKV_PAGE_BYTES);
+    }
+}
+
+static void give(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        CHECK_EQ(pages[i][0], i % 251);
+        CHECK_EQ(pages[i][TKV_PAGE_BYTES - 1], i % 251);
+        tkv_chunks_give(&chunks, homes[i], pages[i]);
+    }
+}
+
+TEST(pages_are_aligned_and_do_not_overlap_and_all_memory_comes_back_but_one_chunk)
+{
+    begin();
+    take(0, PAGES);
+    CHECK(chunks.bytes >= mapped && chunks.bytes < mapped + MIB);
+    CHECK(mapped >= PAGES * TKV_PAGE_BYTES);
+    CHECK(mapped <= PAGES * TKV_PAGE_BYTES + 2 * MIB);
+    give(0, PAGES / 2);
+    take(0, PAGES / 2);
+    give(0, PAGES);
+    CHECK(mapped <= 2 * MIB);
+    CHECK_EQ(chunks.free_pages, 0);
+    end();
+}
+
+TEST(without_memory_for_a_large_chunk_there_is_a_small_one_or_none)
+{
+    begin();
+    take(0, 100);
+    while (chunks.free_pages > 0)
+        take(100, 101);
+    failing_mmaps = 2;
+    CHECK(tkv_chunks_take(&chunks, &homes[0]) == NULL);
+    failing_mallocs = 2;
+    CHECK(tkv_chunks_take(&chunks, &homes[0]) == NULL);
+    failing_mallocs = 1;
+    CHECK(tkv_chunk_new() == NULL);
+    failing_mmaps = 1;
+    take(0, 1);
+    CHECK_EQ(chunks.free_pages, 0);
+    take(0, 1);
+    CHECK(chunks.free_pages > 0);
+    end();
+}
+
+/* Until half a chunk is left of what is mapped. */
+static void use_up(unsigned *at)
+{
+    do {
+        take(*at, *at + 1);
+        (*at)++;
+    } while (chunks.free_pages >= 8);
+}
+
+TEST(more_is_wanted_by_who_grows_has_little_left_and_is_large)
+{
+    unsigned at = 0;
+
+    begin();
+    CHECK(!tkv_chunks_want_more(&chunks));
+    use_up(&at);
+    CHECK(!tkv_chunks_want_more(&chunks)); /* small */
+    take(at, 200);
+    at = 200;
+    use_up(&at);
+    CHECK(tkv_chunks_want_more(&chunks));
+    CHECK(!tkv_chunks_want_more(&chunks)); /* nothing was taken since */
+    while (chunks.free_pages < 8) {
+        take(at, at + 1);
+        at++;
+    }
+    CHECK(!tkv_chunks_want_more(&chunks)); /* enough is left */
+    end();
+}
+
+TEST(a_chunk_made_ahead_is_used_next_or_goes_back_when_the_growth_is_over)
+{
+    struct tkv_chunk *chunk;
+    unsigned at = 200;
+    size_t before;
+
+    begin();
+    take(0, at);
+    use_up(&at);
+    CHECK(tkv_chunks_want_more(&chunks));
+    before = chunks.bytes;
+    chunk = tkv_chunk_new();
+    CHECK(chunk != NULL);
+    tkv_chunks_add(&chunks, chunk);
+    CHECK(chunks.bytes >= before + 2 * MIB);
+    take(at, at + 1);
+    at++;
+    CHECK(!tkv_chunks_want_more(&chunks)); /* there is one */
+    failing_mmaps = UINT_MAX;
+    take(at, at + 30); /* without asking the system */
+    at += 30;
+    failing_mmaps = 0;
+    use_up(&at);
+    CHECK(tkv_chunks_want_more(&chunks));
+    before = chunks.bytes;
+    tkv_chunks_add(&chunks, tkv_chunk_new());
+    tkv_chunks_add(&chunks, tkv_chunk_new()); /* one is enough */
+    CHECK(!tkv_chunks_want_more(&chunks));
+    CHECK_EQ(chunks.bytes, before);
+    end();
+}
+
+TEST(a_chunk_that_cannot_be_unmapped_is_used)
+{
+    struct tkv_chunk *chunk;
+
+    begin();
+    take(0, 1);
+    chunk = tkv_chunk_new();
+    CHECK(chunk != NULL);
+    tkv_chunks_add(&chunks, chunk);
+    CHECK(!tkv_chunks_want_more(&chunks)); /* grows: the spare one stays */
+    failing_munmaps = 1;
+    CHECK(!tkv_chunks_want_more(&chunks));
+    CHECK(chunks.spare == NULL);
+    CHECK_EQ(chunks.free_pages, 2 * MIB / TKV_PAGE_BYTES);
+    failing_mmaps = UINT_MAX;
+    take(1, 33);
+    end();
+}

@@ -45,36 +45,51 @@ static void note_capacity(struct tkv_store *store)
     atomic_store(&store->log_capacity, state.capacity);
 }
 
-/* Two checkpoints within a second say that the log is small for this load. Growing it is an
- * improvement only; a full disk may refuse. */
-static void grow_if_busy(struct tkv_store *store, uint64_t previous_us)
+static uint64_t used_bytes(struct tkv_store *store)
 {
-    if (tkv_store_now_us(store) - previous_us < 1000 * 1000)
-        (void)grow_log(store, 0, NULL);
+    return atomic_load(&store->log_head) - atomic_load(&store->log_released);
+}
+
+/* A quarter used in less than half a second: two checkpoints a second, each with half of the
+ * log, would be too many. */
+static bool fills_fast(struct tkv_store *store)
+{
+    return used_bytes(store) > atomic_load(&store->log_capacity) / 4 &&
+           tkv_store_now_us(store) - store->checkpoint_us < 500 * 1000;
+}
+
+/* Growing is an improvement only; a full disk may refuse, and is asked again a quarter later.
+ * It comes before the checkpoint: the writers go on in the room that is left meanwhile. */
+static void grow_if_busy(struct tkv_store *store)
+{
+    struct tkv_wal_state state;
+
+    if (!fills_fast(store) || atomic_load(&store->log_head) - store->growth_tried <
+                                  atomic_load(&store->log_capacity) / 4)
+        return;
+    tkv_wal_state(&store->wal, &state);
+    if (state.wrapped)
+        return;
+    (void)grow_log(store, 0, NULL);
+    store->growth_tried = state.head_position;
     note_capacity(store);
 }
 
 enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err)
 {
     enum tkv_status status = TKV_OK;
-    uint64_t previous_us;
 
     tkv_mutex_lock(&store->upkeep);
-    previous_us = store->checkpoint_us;
-    if (tkv_log_room_is_low(store)) {
+    grow_if_busy(store);
+    if (tkv_log_room_is_low(store))
         status = tkv_checkpoint_locked(store, false, err);
-        if (status == TKV_OK)
-            grow_if_busy(store, previous_us);
-    }
     tkv_mutex_unlock(&store->upkeep);
     return status;
 }
 
 bool tkv_log_room_is_low(struct tkv_store *store)
 {
-    const uint64_t used = atomic_load(&store->log_head) - atomic_load(&store->log_released);
-
-    return used > atomic_load(&store->log_capacity) / 2;
+    return used_bytes(store) > atomic_load(&store->log_capacity) / 2;
 }
 
 /* An empty ring that cannot take the group never will: better refused than asked for ever. */

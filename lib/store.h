@@ -87,6 +87,7 @@ struct tkv_store {
     bool dir_changed;           /* created files whose entries may not be durable yet */
     uint64_t marked;        /* log position that the last header block knew as durable */
     uint64_t checkpoint_us; /* when the last one was made, monotonic */
+    uint64_t growth_tried;  /* log position when the log was last to grow */
 
     uint64_t unknown_seq; /* gaps.c: a write up to this one may be missing; 0: none is */
     char gap_file[TKV_FILE_NAME_SIZE]; /* the first gap, for messages */

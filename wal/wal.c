@@ -394,6 +394,7 @@ void tkv_wal_state(struct tkv_wal *wal, struct tkv_wal_state *ret_state)
     ret_state->used = tkv_ring_used(&wal->ring);
     ret_state->capacity = tkv_ring_capacity(&wal->ring);
     ret_state->end = wal->ring.end;
+    ret_state->wrapped = wal->ring.head.lap != wal->ring.tail.lap;
     ret_state->head_position = wal->ring.head.position;
     ret_state->durable = wal->durable;
     ret_state->seq_next = wal->seq_next;

@@ -192,6 +192,7 @@ enum tkv_status tkv_wal_poisoned(struct tkv_wal *wal);
 
 struct tkv_wal_state {
     uint64_t used, capacity, end;
+    bool wrapped; /* the head is a lap ahead: growing brings no room yet */
     uint64_t head_position, durable;
     uint64_t seq_next;
     enum tkv_status poisoned;

@@ -268,7 +268,7 @@ static void open_after_a_lost_growth(bool drops_cache, bool is_direct)
     store = open_on(disk, &options);
     put_numbered(store, 0, 4, 3000);
     fail(disk, is_direct ? SIMDISK_WRITE : SIMDISK_SYNC, EIO, false);
-    CHECK_EQ(tkv_wal_grow(&store->wal, 128 * 1024, &err), TKV_IO);
+    CHECK_EQ(tkv_wal_grow(&store->wal, 2 * store->wal.ring.end, &err), TKV_IO);
     (void)tkv_close(store, NULL);
     store = open_on(disk, &options);
     CHECK_OK(tkv_close(store, &err));

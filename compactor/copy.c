@@ -101,6 +101,23 @@ static enum tkv_status copy_delete(struct tkv_copy_job *job, const struct tkv_wa
                               (uint32_t)walk->size, err);
 }
 
+#define WINDOW 16u /* keys whose index lines are fetched together */
+
+/* The index lines of the record where the walk is and of those behind it. */
+static void fetch_ahead(const struct tkv_copy_job *job, const struct tkv_walk *walk)
+{
+    uint64_t hashes[WINDOW], guess, offset = walk->offset;
+    struct tkv_slice key;
+    size_t count = 0;
+
+    while (count < WINDOW && tkv_walk_glimpse(walk, &offset, &key)) {
+        hashes[count] = tkv_index_hash(job->index, key);
+        tkv_index_prefetch(job->index, hashes[count++]);
+    }
+    for (size_t i = 0; i < count; i++)
+        (void)tkv_index_peek(job->index, hashes[i], &guess);
+}
+
 /* ---- The whole file -------------------------------------------------------------- */
 
 enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
@@ -112,7 +129,8 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
     while (status == TKV_OK && tkv_walk_next(&walk)) {
         const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
 
-        job->records_in++;
+        if (job->records_in++ % WINDOW == 0)
+            fetch_ahead(job, &walk);
         job->record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
         job->bytes_in += walk.size;
         if (walk.record.kind == TKV_RECORD_DELETE)
@@ -162,10 +180,24 @@ bool tkv_copy_balances(const struct tkv_copy_job *job)
            job->record_sum == tkv_usage_get(&job->source->record_sum);
 }
 
+static void fetch_moves(const struct tkv_copy_job *job, size_t from)
+{
+    const size_t left = job->move_count - from;
+    const size_t end = from + (left < WINDOW ? left : WINDOW);
+    uint64_t guess;
+
+    for (size_t i = from; i < end; i++)
+        tkv_index_prefetch(job->index, job->moves[i].hash);
+    for (size_t i = from; i < end; i++)
+        (void)tkv_index_peek(job->index, job->moves[i].hash, &guess);
+}
+
 bool tkv_copy_install(struct tkv_copy_job *job, size_t i)
 {
     const struct tkv_move *m = &job->moves[i];
 
+    if (i % WINDOW == 0)
+        fetch_moves(job, i);
     return tkv_index_move_place(job->index, m->hash, m->from, m->to);
 }
 

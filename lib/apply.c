@@ -122,6 +122,17 @@ static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *wri
         (void)tkv_index_peek(store->index, write->items[i].key_hash, &guess);
 }
 
+/* Likewise for all writes of one key; their buckets were fetched when they began. */
+static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_applied *group)
+{
+    uint64_t guess;
+
+    for (const struct tkv_wal_write *w = group->writes; w != NULL; w = w->next) {
+        if (w->count == 1)
+            (void)tkv_index_peek(store->index, w->items[0].key_hash, &guess);
+    }
+}
+
 static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *group,
                         struct tkv_wal_write *write, uint64_t group_offset)
 {
@@ -146,6 +157,7 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
     struct tkv_store *store = context;
     uint64_t offset;
 
+    fetch_single_keys(store, group);
     tkv_mutex_lock(&store->apply);
     offset = tkv_datafile_append(store->active, group->payload, group->payload_size);
     tkv_usage_add(&store->disk_bytes, group->payload_size);

@@ -107,6 +107,22 @@ static bool skip_padding(struct tkv_walk *walk)
     return true;
 }
 
+bool tkv_walk_glimpse(const struct tkv_walk *walk, uint64_t *offset,
+                      struct tkv_slice *ret_key)
+{
+    const uint64_t end = walk->buffer_offset + walk->buffer_size;
+    struct tkv_record record;
+
+    if (*offset < walk->buffer_offset || *offset >= end ||
+        tkv_record_parse(tkv_bytes(walk->buffer + (*offset - walk->buffer_offset),
+                                   (size_t)(end - *offset)),
+                         &record) != TKV_RECORD_GOOD)
+        return false;
+    *offset += tkv_record_size(&record);
+    *ret_key = record.key;
+    return true;
+}
+
 bool tkv_walk_next(struct tkv_walk *walk)
 {
     while (walk->next < walk->end) {

@@ -9,6 +9,7 @@
 #include "copy.h"
 #include "simdisk.h"
 #include "test.h"
+#include "walk.h"
 
 TEST_MAIN
 
@@ -301,4 +302,69 @@ TEST(records_that_are_missing_too_many_or_others_are_noticed)
     f.job.record_sum++; /* as many, but others */
     CHECK(!tkv_copy_balances(&f.job));
     end(&f);
+}
+
+/* ---- What lies ahead ------------------------------------------------------------------- */
+
+static void check_glimpse(const struct tkv_walk *walk, uint64_t *offset, const char *key)
+{
+    struct tkv_slice seen;
+
+    CHECK(tkv_walk_glimpse(walk, offset, &seen));
+    CHECK(seen.size == strlen(key) && memcmp(seen.data, key, seen.size) == 0);
+}
+
+TEST(the_keys_that_follow_are_seen_as_far_as_there_are_records_in_memory)
+{
+    struct fixture f;
+    struct tkv_walk walk;
+    struct tkv_slice key;
+    uint64_t offset, third;
+
+    begin(&f);
+    (void)add(&f, "one", TKV_RECORD_PUT, 0);
+    (void)add(&f, "two", TKV_RECORD_DELETE, 0);
+    third = add(&f, "three", TKV_RECORD_PUT, EXPIRED);
+    tkv_walk_begin(&walk, f.file, atomic_load(&f.file->size));
+    offset = walk.offset;
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &key)); /* nothing was read yet */
+    CHECK(tkv_walk_next(&walk));
+    check_glimpse(&walk, &offset, "one");
+    check_glimpse(&walk, &offset, "two");
+    CHECK_EQ(offset, third);
+    check_glimpse(&walk, &offset, "three");
+    CHECK_EQ(offset, walk.end);
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    offset = walk.buffer_offset - 1;
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    offset = third;
+    walk.buffer_size -= 1; /* which ends within the record */
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    CHECK_EQ(offset, third);
+    tkv_walk_end(&walk);
+    end(&f);
+}
+
+/* Fetching ahead is in windows: whatever the number of records, each is judged once. */
+TEST(any_number_of_records_is_judged_one_by_one)
+{
+    for (unsigned count = 0; count < 50; count++) {
+        struct fixture f;
+
+        begin(&f);
+        for (unsigned i = 0; i < count; i++) {
+            char name[8];
+
+            snprintf(name, sizeof name, "%u", i);
+            point(&f, name, tkv_place(SLOT, add(&f, name, TKV_RECORD_PUT, 0), 0), 0);
+        }
+        CHECK_OK(tkv_copy_run(&f.job, &err));
+        CHECK_EQ(f.job.move_count, count);
+        CHECK_EQ(f.job.records_in, count);
+        for (unsigned i = 0; i < count; i++)
+            CHECK(tkv_copy_install(&f.job, i));
+        for (unsigned i = 0; i < count; i++)
+            CHECK(!tkv_copy_install(&f.job, i)); /* it is there already */
+        end(&f);
+    }
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -90,6 +91,21 @@ uint64_t bench_rss_bytes(void)
         pages = 0;
     (void)fclose(file);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void bench_touch_memory(uint64_t bytes)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t most = (uint64_t)sysconf(_SC_PHYS_PAGES) * page / 4;
+    const size_t size = (size_t)(bytes < most ? bytes : most);
+    volatile uint8_t *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return; /* then it is slower */
+    for (size_t at = 0; at < size; at += (size_t)page)
+        memory[at] = 0;
+    (void)munmap((void *)(uintptr_t)memory, size);
 }
 
 /* Into a file that is there: where no control groups are mounted, none is made up. */

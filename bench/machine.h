@@ -14,6 +14,10 @@ uint64_t bench_device_bytes(const char *path);
 /* Resident memory of this process, mapped files included. */
 uint64_t bench_rss_bytes(void);
 
+/* Touch so much memory, or a quarter of what the machine has, and give it back. A hypervisor may
+ * take its time to supply memory that was not in use for a while: that is not to be measured. */
+void bench_touch_memory(uint64_t bytes);
+
 /* Remove a directory and everything in it; fine when there is none. */
 void bench_remove(const char *path);
 /* Hold this process to so many bytes, page cache included, by a control group; 0: no limit.

@@ -22,8 +22,9 @@
 #define SAMPLE       32u
 #define CACHE_SIZE   (UINT64_C(1) << 30) /* of engines that have one */
 #define CLOCK_EVERY  16u
-#define KILL_SHARE   50u /* one key in so many is written again before the kill */
-#define ROUNDS_LIMIT 8   /* times the seconds: what a workload of rounds may take */
+#define MEMORY_EXTRA 150u /* bytes for each record, beside what the user stores */
+#define KILL_SHARE   50u  /* one key in so many is written again before the kill */
+#define ROUNDS_LIMIT 8    /* times the seconds: what a workload of rounds may take */
 
 struct thread {
     struct bench_actor actor;
@@ -351,6 +352,13 @@ static void write_and_die(struct scene *scene)
 
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
+/* What a fill takes: the data, twice for those who hold it twice, and an index. */
+static void touch_memory(const struct bench_settings *s)
+{
+    if (s->memory_limit == 0)
+        bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
+}
+
 static void in_child(struct scene *scene, const struct bench_workload *w, size_t count,
                      struct bench_result *results, bool dies)
 {
@@ -363,6 +371,7 @@ static void in_child(struct scene *scene, const struct bench_workload *w, size_t
         if (!bench_limit_memory(scene->settings->memory_limit))
             bench_die("bench", "memory limit",
                       "needs a control group below /sys/fs/cgroup");
+        touch_memory(scene->settings);
         if (dies)
             write_and_die(scene);
         else

@@ -93,6 +93,25 @@ uint64_t bench_rss_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static int read_file(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    static char buffer[1024 * 1024];
+    const int fd = type == FTW_F ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+    (void)st;
+    (void)where;
+    while (fd >= 0 && read(fd, buffer, sizeof buffer) > 0)
+        ;
+    if (fd >= 0)
+        (void)close(fd);
+    return 0;
+}
+
+void bench_read_files(const char *path)
+{
+    (void)nftw(path, read_file, 16, FTW_PHYS);
+}
+
 void bench_touch_memory(uint64_t bytes)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

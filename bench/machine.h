@@ -18,6 +18,10 @@ uint64_t bench_rss_bytes(void);
  * take its time to supply memory that was not in use for a while: that is not to be measured. */
 void bench_touch_memory(uint64_t bytes);
 
+/* Read the files below `path`, so that they are in the page cache: the system may have dropped
+ * what nobody has used for a while. */
+void bench_read_files(const char *path);
+
 /* Remove a directory and everything in it; fine when there is none. */
 void bench_remove(const char *path);
 /* Hold this process to so many bytes, page cache included, by a control group; 0: no limit.

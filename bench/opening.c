@@ -176,6 +176,7 @@ static void in_child(struct scene *scene, step *work, unsigned run)
 
     if (child == 0) {
         bench_touch_memory(scene->keys * MEMORY_A_KEY);
+        bench_read_files(scene->directory);
         work(scene, run);
         _exit(0);
     }

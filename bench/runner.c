@@ -352,11 +352,16 @@ static void write_and_die(struct scene *scene)
 
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
-/* What a fill takes: the data, twice for those who hold it twice, and an index. */
-static void touch_memory(const struct bench_settings *s)
+/* Memory is there, and the store is in it. A fill takes the data, twice for those who hold it
+ * twice, and an index. */
+static void warm_up(const struct scene *scene)
 {
-    if (s->memory_limit == 0)
-        bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
+    const struct bench_settings *s = scene->settings;
+
+    if (s->memory_limit != 0)
+        return;
+    bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
+    bench_read_files(scene->path);
 }
 
 static void in_child(struct scene *scene, const struct bench_workload *w, size_t count,
@@ -371,7 +376,7 @@ static void in_child(struct scene *scene, const struct bench_workload *w, size_t
         if (!bench_limit_memory(scene->settings->memory_limit))
             bench_die("bench", "memory limit",
                       "needs a control group below /sys/fs/cgroup");
-        touch_memory(scene->settings);
+        warm_up(scene);
         if (dies)
             write_and_die(scene);
         else

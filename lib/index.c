@@ -311,6 +311,30 @@ bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     return tkv_index_find_fetching(index, key, hash, NULL, NULL, ret_location);
 }
 
+/* uthash links all entries of a shard in the order in which they were added. Either may be
+ * NULL, which a prefetch ignores. */
+static void prefetch_neighbours(const struct entry *entry)
+{
+    const uintptr_t before = (uintptr_t)entry->hh.prev, after = (uintptr_t)entry->hh.next;
+
+    PREFETCH((const void *)(before + offsetof(struct entry, hh.next)));
+    PREFETCH((const void *)(after + offsetof(struct entry, hh.prev)));
+}
+
+bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash)
+{
+    struct shard *shard = shard_of(index, hash);
+    const struct entry *entry;
+
+    PREFETCH((const void *)guess_bucket(shard, hash));
+    tkv_latch_take(&shard->lock);
+    entry = find_locked(shard, key, hash);
+    if (entry != NULL)
+        prefetch_neighbours(entry);
+    tkv_latch_release(&shard->lock);
+    return entry != NULL;
+}
+
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
 {
     PREFETCH((const void *)guess_bucket(shard_of(index, hash), hash));

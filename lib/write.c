@@ -109,7 +109,6 @@ static enum tkv_status delete_known(struct tkv_store *store, struct tkv_slice ke
 enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *ret_existed,
                            struct tkv_error *err)
 {
-    struct tkv_location location;
     bool existed = false;
     enum tkv_status status = tkv_store_check_writable(store, err);
 
@@ -118,7 +117,7 @@ enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *
     if (status != TKV_OK)
         return status;
     /* A key that is not in the index has no record that needs hiding. */
-    if (tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location))
+    if (tkv_index_find_to_remove(store->index, key, tkv_index_hash(store->index, key)))
         status = delete_known(store, key, &existed, err);
     if (status == TKV_OK && ret_existed != NULL)
         *ret_existed = existed;

@@ -50,12 +50,13 @@ static uint64_t used_bytes(struct tkv_store *store)
     return atomic_load(&store->log_head) - atomic_load(&store->log_released);
 }
 
-/* A quarter used in less than half a second: two checkpoints a second, each with half of the
- * log, would be too many. */
+/* At such a pace there would be four checkpoints a second, each with half of the log. */
+#define QUARTER_US_MIN 125000u
+
 static bool fills_fast(struct tkv_store *store)
 {
     return used_bytes(store) > atomic_load(&store->log_capacity) / 4 &&
-           tkv_store_now_us(store) - store->checkpoint_us < 500 * 1000;
+           tkv_store_now_us(store) - store->checkpoint_us < QUARTER_US_MIN;
 }
 
 /* Growing is an improvement only; a full disk may refuse, and is asked again a quarter later.

@@ -145,8 +145,9 @@ void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)
 {
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
 
-    tkv_files_dead(store, old);
+    /* In this order: a file that looks dead in between would be removed unread. */
     tkv_usage_add(&file->usage.tombstone_bytes, old->size);
+    tkv_files_dead(store, old);
 }
 
 void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file)

@@ -77,26 +77,29 @@ static enum tkv_status begin_output(struct tkv_survivors *survivors, size_t size
 }
 
 /* Remember the output as it is before the first append. */
-static enum tkv_status note_output(struct tkv_survivors *survivors, struct tkv_error *err)
+static enum tkv_status note_output(struct tkv_survivors *survivors,
+                                   struct tkv_survivors_output **ret_output,
+                                   struct tkv_error *err)
 {
     struct tkv_datafile *file = *output_of(survivors);
     struct tkv_survivors_output *outputs;
 
     for (size_t i = 0; i < survivors->output_count; i++) {
-        if (survivors->outputs[i].file == file)
+        *ret_output = &survivors->outputs[i];
+        if ((*ret_output)->file == file)
             return TKV_OK;
     }
     outputs = realloc(survivors->outputs, (survivors->output_count + 1) * sizeof *outputs);
     if (outputs == NULL)
         return tkv_fail_memory(err, sizeof *outputs, "a compaction's outputs");
     survivors->outputs = outputs;
-    survivors->outputs[survivors->output_count++] = (struct tkv_survivors_output){
+    *ret_output = &outputs[survivors->output_count++];
+    **ret_output = (struct tkv_survivors_output){
         .file = file,
         .is_new = file->durable == 0,
         .size = atomic_load(&file->size),
         .records = tkv_usage_get(&file->usage.records),
         .record_sum = tkv_usage_get(&file->record_sum),
-        .tombstone_bytes = tkv_usage_get(&file->usage.tombstone_bytes),
     };
     return TKV_OK;
 }
@@ -108,6 +111,7 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     struct tkv_survivors *survivors = context;
     struct tkv_store *store = survivors->store;
     struct tkv_datafile **output = output_of(survivors);
+    struct tkv_survivors_output *noted = NULL;
     const unsigned flags = record->kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
     enum tkv_status status = TKV_OK;
     uint64_t offset;
@@ -115,7 +119,7 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     if (*output == NULL || !output_fits(survivors, *output, size))
         status = begin_output(survivors, size, err);
     if (status == TKV_OK)
-        status = note_output(survivors, err);
+        status = note_output(survivors, &noted, err);
     if (status != TKV_OK)
         return status;
     if (survivors->is_paced)
@@ -125,8 +129,10 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     tkv_datafile_note_record(*output, offset, record->seq,
                              record->kind == TKV_RECORD_DELETE);
     tkv_usage_add(&store->disk_bytes, size);
-    if (record->kind == TKV_RECORD_DELETE)
+    if (record->kind == TKV_RECORD_DELETE) {
         tkv_usage_add(&(*output)->usage.tombstone_bytes, size);
+        noted->tombstone_bytes += size;
+    }
     *ret_place = tkv_place((*output)->slot, offset, flags);
     return TKV_OK;
 }
@@ -222,7 +228,7 @@ void tkv_survivors_release(struct tkv_survivors *survivors)
 static void undo_counts(struct tkv_store *store, const struct tkv_survivors_output *output)
 {
     tkv_usage_sub(&store->disk_bytes, atomic_load(&output->file->size) - output->size);
-    atomic_store(&output->file->usage.tombstone_bytes, output->tombstone_bytes);
+    tkv_usage_sub(&output->file->usage.tombstone_bytes, output->tombstone_bytes);
 }
 
 void tkv_survivors_undo(struct tkv_survivors *survivors)

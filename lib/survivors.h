@@ -25,7 +25,8 @@
 struct tkv_survivors_output {
     struct tkv_datafile *file;
     bool is_new;
-    uint64_t size, records, record_sum, tombstone_bytes;
+    uint64_t size, records, record_sum; /* before */
+    uint64_t tombstone_bytes;           /* that came to it; others expire meanwhile */
 };
 
 struct tkv_survivors {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage.h - how much of a data file, or of all of them, is still needed. Counters are exact
- * at rest: every change of the index owes its bytes to the file it leaves and to the one it
- * enters. Atomic because statistics read them at any time.
+ * usage.h - how much of a data file is still needed. Counters are exact at rest: every change
+ * of the index owes its bytes to the file it leaves and to the one it enters. Atomic because
+ * statistics and the compactor read them at any time: who sees a counter fall also sees what
+ * was counted before.
  */
 #ifndef TKV_USAGE_H
 #define TKV_USAGE_H
@@ -32,12 +33,12 @@ static inline void tkv_usage_add_alone(_Atomic uint64_t *counter, uint64_t more)
 
 static inline void tkv_usage_sub(_Atomic uint64_t *counter, uint64_t less)
 {
-    atomic_fetch_sub_explicit(counter, less, memory_order_relaxed);
+    atomic_fetch_sub_explicit(counter, less, memory_order_release);
 }
 
 static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
 {
-    return atomic_load_explicit(counter, memory_order_relaxed);
+    return atomic_load_explicit(counter, memory_order_acquire);
 }
 
 static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t size)

@@ -242,6 +242,52 @@ static void fail_when_copied(void *context, const struct tkv_event *event)
     late_kinds = 0;
 }
 
+static void expire_and_fail_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED || late_kinds == 0)
+        return;
+    f->disk->wall_ms += 1000;
+    tkv_upkeep_expire(f->store);
+    fail_when_copied(context, event);
+}
+
+/* Else its file would look dead some day, and be removed unread; what the expired record hides
+ * in an older file would be back. */
+TEST(what_expires_during_a_compaction_that_fails_counts_as_a_delete_all_the_same)
+{
+    const struct tkv_slice key = tkv_text("mortal");
+    struct tkv_location location;
+    struct tkv_datafile *output;
+    struct fixture f;
+    uint64_t before;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    f.options.on_event = expire_and_fail_when_copied;
+    open_again(&f);
+    CHECK_OK(
+        tkv_put_expiring(f.store, key, tkv_text("value"), f.disk->wall_ms + 500, &err));
+    put_set(&f, 'a');
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(tkv_index_find(f.store->index, key, tkv_index_hash(f.store->index, key),
+                         &location));
+    output = tkv_files_at(f.store, tkv_place_slot(location.place));
+    CHECK(output == f.store->outputs[TKV_OUTPUT_YOUNG]);
+    put_set(&f, 'b');
+    before = tkv_usage_get(&output->usage.tombstone_bytes);
+    late_kinds = SIMDISK_WRITE;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    CHECK_EQ(late_kinds, 0);
+    f.disk->fail_at = 0;
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    CHECK_EQ(tkv_exists(f.store, key, &err), TKV_NOT_FOUND);
+    CHECK_EQ(tkv_usage_get(&output->usage.tombstone_bytes), before + location.size);
+    check_all(&f);
+    end(&f);
+}
+
 /* A file with one live record, and what else is full of garbage. */
 static void put_garbage(struct fixture *f, unsigned count)
 {

@@ -490,9 +490,10 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
         return note_failure(store, status);
     tkv_space_note(store);
     tkv_usage_add(&store->counters.checkpoints, 1);
-    store->checkpoint_us = tkv_store_now_us(store);
-    tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_CHECKPOINTED,
-                                             .bytes = store->checkpoint.position - from,
-                                             .micros = store->checkpoint_us - started_us});
+    store->checkpoint_us = started_us;
+    tkv_store_emit(store,
+                   (struct tkv_event){.kind = TKV_EVENT_CHECKPOINTED,
+                                      .bytes = store->checkpoint.position - from,
+                                      .micros = tkv_store_now_us(store) - started_us});
     return TKV_OK;
 }

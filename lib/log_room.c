@@ -30,6 +30,7 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
     if (!tkv_space_permits(store, end - state.end))
         return tkv_fail(err, TKV_NO_SPACE, "no space to let %s grow by %llu bytes",
                         TKV_WAL_NAME, (unsigned long long)(end - state.end));
+    tkv_space_take(store, end - state.end);
     status = tkv_wal_grow(&store->wal, end, err);
     if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* its fate is unknown */
         tkv_store_poison(store, tkv_wal_poisoned(&store->wal));
@@ -71,8 +72,8 @@ static void grow_if_busy(struct tkv_store *store)
     tkv_wal_state(&store->wal, &state);
     if (state.wrapped)
         return;
+    store->growth_tried = atomic_load(&store->log_head);
     (void)grow_log(store, 0, NULL);
-    store->growth_tried = state.head_position;
     note_capacity(store);
 }
 

@@ -53,6 +53,14 @@ bool tkv_space_permits(struct tkv_store *store, uint64_t bytes)
     return left > unflushed && left - unflushed > bytes;
 }
 
+void tkv_space_take(struct tkv_store *store, uint64_t bytes)
+{
+    const uint64_t left = atomic_load(&store->space_left);
+
+    if (left != UINT64_MAX)
+        atomic_store(&store->space_left, left > bytes ? left - bytes : 0);
+}
+
 void tkv_space_note(struct tkv_store *store)
 {
     if (tkv_space_look(store, 0))

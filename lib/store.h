@@ -86,7 +86,7 @@ struct tkv_store {
     uint64_t header_generation; /* of the last log header that is durable */
     bool dir_changed;           /* created files whose entries may not be durable yet */
     uint64_t marked;        /* log position that the last header block knew as durable */
-    uint64_t checkpoint_us; /* when the last one was made, monotonic */
+    uint64_t checkpoint_us; /* when the last one was begun, monotonic */
     uint64_t growth_tried;  /* log position when the log was last to grow */
 
     uint64_t unknown_seq; /* gaps.c: a write up to this one may be missing; 0: none is */
@@ -219,6 +219,8 @@ void tkv_space_note(struct tkv_store *store);
 void tkv_space_exhausted(struct tkv_store *store);
 /* Would `bytes` more of anything but records leave the reserve alone? With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
+/* So many will be taken: until the next look puts have that much less. With `upkeep` held. */
+void tkv_space_take(struct tkv_store *store, uint64_t bytes);
 
 /* ---- log_room.c: room in the log ------------------------------------------------- */
 

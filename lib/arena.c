@@ -55,8 +55,7 @@ struct size_class {
 
 /* Stands before every object above CLASS_BYTES_MAX. */
 struct large {
-    struct tkv_link
-        link; /* first; in a list of reserved ones, or in that of the taken ones */
+    struct tkv_link link; /* first; in a list of the reserved or of the taken ones */
     size_t size;
     uint64_t unused; /* keeps the object aligned to 16 */
 };
@@ -143,6 +142,7 @@ static void *take_object(struct size_class *class)
 {
     struct page *page = (struct page *)class->pages.next;
     void *object = page->given;
+    uintptr_t next;
 
     assert(class->reserved > 0 && class->free > 0);
     if (object != NULL)
@@ -150,8 +150,10 @@ static void *take_object(struct size_class *class)
     else
         object = (uint8_t *)page + PAGE_HEADER + class->size * page->fresh++;
     /* The next one will be written to, and waiting for its lines then takes longer. */
-    __builtin_prefetch((uint8_t *)page + PAGE_HEADER + class->size * page->fresh, 1);
-    __builtin_prefetch((uint8_t *)page + PAGE_HEADER + class->size * page->fresh + 64, 1);
+    next = page->given != NULL ? (uintptr_t)page->given
+                               : (uintptr_t)page + PAGE_HEADER + class->size * page->fresh;
+    __builtin_prefetch((const void *)next, 1);
+    __builtin_prefetch((const void *)(next + 64), 1);
     page->live++;
     if (page->live == class->capacity)
         tkv_list_remove(&page->link);

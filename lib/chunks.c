@@ -194,16 +194,19 @@ void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *p
 bool tkv_chunks_want_more(struct tkv_chunks *chunks)
 {
     const bool grows = chunks->taken != chunks->taken_before;
-    struct tkv_chunk *spare = chunks->spare;
 
     chunks->taken_before = chunks->taken;
-    if (grows)
-        return spare == NULL && chunks->free_pages < AHEAD_PAGES &&
-               chunks->bytes >= AHEAD_BYTES_MIN;
+    return grows && chunks->spare == NULL && chunks->free_pages < AHEAD_PAGES &&
+           chunks->bytes >= AHEAD_BYTES_MIN;
+}
+
+void tkv_chunks_trim(struct tkv_chunks *chunks)
+{
+    struct tkv_chunk *spare = chunks->spare;
+
     chunks->spare = NULL;
     if (spare != NULL)
         drop(chunks, spare);
-    return false;
 }
 
 struct tkv_chunk *tkv_chunk_new(void)

@@ -43,11 +43,13 @@ void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *p
  *         chunk = tkv_chunk_new();            touched; NULL: out of memory
  *     tkv_chunks_add(chunks, chunk);          which then owns it
  *
- * More is wanted where pages were taken since the last time, and soon none will be left. Where
- * none was taken the spare chunk goes back to the system.
+ * More is wanted where pages were taken since the last time, and soon none will be left.
  */
 bool tkv_chunks_want_more(struct tkv_chunks *chunks);
 struct tkv_chunk *tkv_chunk_new(void);
 void tkv_chunks_add(struct tkv_chunks *chunks, struct tkv_chunk *chunk);
+
+/* Give the spare chunk back to the system. */
+void tkv_chunks_trim(struct tkv_chunks *chunks);
 
 #endif

@@ -64,7 +64,6 @@ void tkv_index_prepare(struct tkv_index *index)
 
     tkv_latch_take(&index->arena_lock);
     wanted = tkv_chunks_want_more(tkv_arena_chunks(index->arena));
-    publish_arena(index, index->count);
     tkv_latch_release(&index->arena_lock);
     if (wanted)
         chunk = tkv_chunk_new();
@@ -72,6 +71,14 @@ void tkv_index_prepare(struct tkv_index *index)
         return;
     tkv_latch_take(&index->arena_lock);
     tkv_chunks_add(tkv_arena_chunks(index->arena), chunk);
+    publish_arena(index, index->count);
+    tkv_latch_release(&index->arena_lock);
+}
+
+void tkv_index_trim(struct tkv_index *index)
+{
+    tkv_latch_take(&index->arena_lock);
+    tkv_chunks_trim(tkv_arena_chunks(index->arena));
     publish_arena(index, index->count);
     tkv_latch_release(&index->arena_lock);
 }

@@ -69,9 +69,10 @@ void tkv_index_free(struct tkv_index *index);
 /* Grow the tables for so many keys at once; failing to is harmless. */
 void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
 
-/* Have memory ready for the keys that are being added, and give back what is not needed: for a
- * thread that calls it often and has time. */
+/* Have memory ready for the keys that are being added: for a thread that calls it often and has
+ * time. Trimming gives back what was got ready and not needed. */
 void tkv_index_prepare(struct tkv_index *index);
+void tkv_index_trim(struct tkv_index *index);
 
 uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
 

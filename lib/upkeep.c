@@ -120,6 +120,7 @@ static uint32_t flusher_step(void *context, bool woken)
         tkv_worker_wake(&store->compactor);
     if (!woken && mark_if_idle(store) && !interval_is_pending(store) &&
         !atomic_load(&store->disk_full)) {
+        tkv_index_trim(store->index);
         atomic_store(&store->flusher_sleeps, true);
         /* A write that came in between has seen the flag or is seen here. */
         if (atomic_load(&store->seq_last) == store->idle_seq)

@@ -672,6 +672,38 @@ TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
     tkv_index_free(index);
 }
 
+static void note_guess(void *context, uint64_t guess)
+{
+    uint64_t *noted = context;
+
+    *noted = guess;
+}
+
+TEST(a_lookup_tells_its_guess_while_it_goes_on_and_only_where_there_may_be_a_key)
+{
+    struct tkv_location at = location(0, 1), found, old;
+    uint64_t noted = UINT64_MAX;
+    struct tkv_index *index;
+    struct tkv_error err;
+    struct key key, absent;
+
+    CHECK_OK(tkv_index_new(3, 0, &index, &err));
+    short_key(index, 1, &key);
+    short_key(index, 2, &absent);
+    CHECK(!tkv_index_find_fetching(index, absent.slice, absent.hash, note_guess, &noted,
+                                   &found));
+    CHECK_EQ(noted, UINT64_MAX);
+    at.place = tkv_place(7, 12345, 0);
+    CHECK(!put(index, &key, at, &old));
+    CHECK(tkv_index_find_fetching(index, key.slice, key.hash, note_guess, &noted, &found));
+    CHECK_EQ(noted, tkv_place(7, 12345 / 64 * 64, 0));
+    check_same(&found, &at);
+    CHECK(tkv_index_find_to_remove(index, key.slice, key.hash));
+    CHECK(!tkv_index_find_to_remove(index, absent.slice, absent.hash));
+    CHECK(tkv_index_find(index, key.slice, key.hash, &found)); /* it is still there */
+    tkv_index_free(index);
+}
+
 /* ---- Memory -------------------------------------------------------------------------- */
 
 static void fill_and_drain(uint64_t expected_keys)
@@ -690,6 +722,48 @@ static void fill_and_drain(uint64_t expected_keys)
         CHECK(remove_short(index, i * 7919 % keys));
     CHECK_EQ(tkv_index_count(index), 0);
     CHECK(tkv_index_bytes(index) < 3 * MIB);
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
+/* Add keys until memory is got ready for more. */
+static uint64_t grow_until_prepared(struct tkv_index *index, size_t *ret_before)
+{
+    uint64_t keys = 0;
+
+    for (*ret_before = 0; tkv_index_bytes(index) < *ret_before + MIB || keys < 100;) {
+        for (unsigned i = 0; i < 100; i++)
+            put_short(index, keys++);
+        *ret_before = tkv_index_bytes(index);
+        tkv_index_prepare(index);
+        CHECK(keys < 200000);
+    }
+    return keys;
+}
+
+TEST(memory_that_is_got_ready_counts_is_used_next_and_can_be_given_back)
+{
+    struct tkv_index *index;
+    struct tkv_error err;
+    size_t before, ready;
+    uint64_t keys;
+
+    CHECK_OK(tkv_index_new(3, 200000, &index, &err));
+    keys = grow_until_prepared(index, &before);
+    ready = tkv_index_bytes(index);
+    CHECK(ready >= before + 2 * MIB);
+    CHECK(tkv_index_check(index));
+    tkv_index_prepare(index); /* there is one */
+    CHECK_EQ(tkv_index_bytes(index), ready);
+    tkv_index_trim(index);
+    CHECK_EQ(tkv_index_bytes(index), before);
+    put_short(index, keys);
+    fail_at = UINT64_MAX;
+    tkv_index_prepare(
+        index); /* without memory nothing is ready, and nothing else changes */
+    fail_at = 0;
+    CHECK_EQ(tkv_index_bytes(index), before);
+    CHECK_EQ(tkv_index_count(index), keys + 1);
     CHECK(tkv_index_check(index));
     tkv_index_free(index);
 }

@@ -129,8 +129,9 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
     while (status == TKV_OK && tkv_walk_next(&walk)) {
         const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
 
-        if (job->records_in++ % WINDOW == 0)
+        if (job->records_in % WINDOW == 0)
             fetch_ahead(job, &walk);
+        job->records_in++;
         job->record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
         job->bytes_in += walk.size;
         if (walk.record.kind == TKV_RECORD_DELETE)

@@ -122,14 +122,19 @@ static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *wri
         (void)tkv_index_peek(store->index, write->items[i].key_hash, &guess);
 }
 
-/* Likewise for all writes of one key; their buckets were fetched when they began. */
+/* Likewise for all writes of one key. */
 static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_applied *group)
 {
+    const struct tkv_wal_write *write;
     uint64_t guess;
 
-    for (const struct tkv_wal_write *w = group->writes; w != NULL; w = w->next) {
-        if (w->count == 1)
-            (void)tkv_index_peek(store->index, w->items[0].key_hash, &guess);
+    for (write = group->writes; write != NULL; write = write->next) {
+        if (write->count == 1)
+            tkv_index_prefetch(store->index, write->items[0].key_hash);
+    }
+    for (write = group->writes; write != NULL; write = write->next) {
+        if (write->count == 1)
+            (void)tkv_index_peek(store->index, write->items[0].key_hash, &guess);
     }
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * latch.h - a lock for sections of some hundred instructions that wait for nothing, such as a
- * lookup. Free, it costs one exchange to take and a plain store to release, half of what a
- * mutex does. Who finds it taken looks again for a while, then leaves the processor to others;
- * nobody queues and nobody is woken. The order of all locks is a table in docs/architecture.md.
+ * latch.h - a lock for sections that are nearly always some hundred instructions long, such as
+ * a lookup. Free, it costs one exchange to take and a plain store to release, half of what a
+ * mutex does. Who finds it taken looks again for a while, then leaves the processor to others,
+ * at last for 50 us at a time: the few long sections, a table that doubles or memory that is
+ * mapped, keep nobody spinning. Nobody queues and nobody is woken. The order of all locks is a
+ * table in docs/architecture.md.
  */
 #ifndef TKV_LATCH_H
 #define TKV_LATCH_H

@@ -66,8 +66,8 @@ static enum tkv_status merge_header(struct tkv_recovery *r, struct tkv_error *er
 
 #define HUGE_PAGE ((size_t)2 * 1024 * 1024)
 
-/* A log may have 64 MiB: in huge pages the system hands them out and clears them in a tenth of
- * the time. */
+/* The log of a busy store has 64 MiB or more: in huge pages the system hands them out and clears
+ * them in a tenth of the time. */
 static uint8_t *new_buffer(size_t size)
 {
     uint8_t *bytes;

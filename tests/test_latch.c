@@ -17,6 +17,7 @@ static unsigned yields, naps, release_at_yield, release_at_nap;
 
 int __real_sched_yield(void);
 int __wrap_sched_yield(void);
+int __real_nanosleep(const struct timespec *pause, struct timespec *left);
 int __wrap_nanosleep(const struct timespec *pause, struct timespec *left);
 
 int __wrap_sched_yield(void)
@@ -30,7 +31,8 @@ int __wrap_sched_yield(void)
 
 int __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
 {
-    (void)left;
+    if (release_at_nap == 0)
+        return __real_nanosleep(pause, left);
     CHECK(pause->tv_sec == 0 && pause->tv_nsec > 0);
     if (++naps == release_at_nap)
         tkv_latch_release(&latch);
@@ -64,15 +66,14 @@ TEST(who_waits_yields_and_then_sleeps_until_it_is_free)
 #define THREADS 4
 #define TURNS   20000u
 
-static unsigned counter, seen[THREADS];
+static unsigned counter; /* guarded by nothing but the latch */
 
 static void *count(void *argument)
 {
-    unsigned *mine = argument;
-
+    (void)argument;
     for (unsigned i = 0; i < TURNS; i++) {
         tkv_latch_take(&latch);
-        *mine += ++counter > 0;
+        counter++;
         tkv_latch_release(&latch);
     }
     return NULL;
@@ -84,10 +85,8 @@ TEST(one_thread_at_a_time_is_inside)
 
     tkv_latch_init(&latch);
     for (unsigned i = 0; i < THREADS; i++)
-        CHECK_EQ(pthread_create(&threads[i], NULL, count, &seen[i]), 0);
+        CHECK_EQ(pthread_create(&threads[i], NULL, count, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++)
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
     CHECK_EQ(counter, THREADS * TURNS);
-    for (unsigned i = 0; i < THREADS; i++)
-        CHECK_EQ(seen[i], TURNS);
 }

@@ -37,9 +37,13 @@ struct fixture {
 };
 
 /* Of all data files. */
-static inline struct tkv_usage usage_of(struct fixture *f)
+struct usage_sums {
+    uint64_t live_bytes, live_records, tombstone_bytes, records;
+};
+
+static inline struct usage_sums usage_of(struct fixture *f)
 {
-    struct tkv_usage sum = {0};
+    struct usage_sums sum = {0};
 
     for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
         struct tkv_datafile *file = tkv_files_at(f->store, slot);

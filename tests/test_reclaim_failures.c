@@ -91,7 +91,7 @@ struct sums {
 
 static struct sums sums_of(struct fixture *f)
 {
-    const struct tkv_usage usage = usage_of(f);
+    const struct usage_sums usage = usage_of(f);
 
     return (struct sums){tkv_usage_get(&f->store->disk_bytes),
                          tkv_usage_get(&f->store->file_count), usage.records,

@@ -217,6 +217,83 @@ TEST(without_a_mapping_a_failed_write_leaves_the_log_as_it_was)
     end(&f);
 }
 
+static unsigned full_events;
+
+static void count_full(void *context, const struct tkv_event *event)
+{
+    (void)context;
+    full_events += event->kind == TKV_EVENT_DISK_FULL;
+}
+
+static bool is_full(struct fixture *f)
+{
+    struct tkv_stats stats;
+
+    CHECK_OK(tkv_stats(f->store, &stats, &err));
+    return stats.disk_full;
+}
+
+/* Mode NONE stores into the mapped log: what fails first is the data file, then the manifest. */
+TEST(a_checkpoint_that_finds_no_room_tells_that_the_disk_is_full_until_there_is_some)
+{
+    for (uint64_t at = 1; at <= 2; at++) {
+        struct fixture f;
+
+        begin_closed(&f);
+        f.options.durability = TKV_DURABILITY_NONE;
+        f.options.on_event = count_full;
+        open_again(&f);
+        put_bytes(&f, "key", 1, 100);
+        full_events = 0;
+        f.disk->fail_kinds = SIMDISK_WRITE;
+        f.disk->fail_count = 0;
+        f.disk->fail_errno = ENOSPC;
+        f.disk->fail_at = at;
+        CHECK_EQ(tkv_checkpoint(f.store, &err), TKV_NO_SPACE);
+        CHECK_EQ(f.disk->faults, 1);
+        CHECK(is_full(&f));
+        CHECK_EQ(full_events, 1);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        CHECK(!is_full(&f));
+        CHECK_EQ(full_events, 1);
+        end(&f);
+    }
+}
+
+static unsigned lines_with(const char *text, const char *beginning)
+{
+    unsigned count = 0;
+
+    for (; text != NULL && *text != 0; text = strchr(text, '\n'), text += text != NULL)
+        count += strncmp(text, beginning, strlen(beginning)) == 0;
+    return count;
+}
+
+/* Those of the log are its own: fsyncs of the statistics is the sum. */
+TEST(every_sync_of_data_files_manifests_and_the_directory_is_counted)
+{
+    struct fixture f;
+    uint64_t before;
+    char key[8];
+
+    begin(&f);
+    simdisk_trace(f.disk);
+    before = tkv_usage_get(&f.store->counters.data_syncs);
+    for (unsigned i = 0; i < 60; i++) {
+        snprintf(key, sizeof key, "%u", i % 20);
+        put_bytes(&f, key, (uint8_t)i, i % 7 == 0 ? 20000 : 4000);
+        if (i % 20 == 19)
+            CHECK_OK(tkv_compact(f.store, NULL, &err));
+    }
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK(lines_with(f.disk->trace, "sync MANIFEST") > 5);
+    CHECK(lines_with(f.disk->trace, "sync-dir") > lines_with(f.disk->trace, "rename"));
+    CHECK_EQ(tkv_usage_get(&f.store->counters.data_syncs) - before,
+             lines_with(f.disk->trace, "sync ") + lines_with(f.disk->trace, "sync-dir") -
+                 lines_with(f.disk->trace, "sync wal.log"));
+    end(&f);
+}
+
 /* ---- What a header says, and what a manifest ------------------------------------------ */
 
 static struct tkv_wal_header header_in(const struct fixture *f, unsigned block)
@@ -305,6 +382,27 @@ static enum tkv_status mark(struct fixture *f)
     return status;
 }
 
+/* Else an older manifest put in its place would not be told apart. */
+TEST(a_manifest_that_was_written_by_itself_is_named_by_the_next_header)
+{
+    struct fixture f;
+    uint64_t epoch;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    epoch = f.store->manifest_epoch;
+    for (unsigned i = 1; i < 4; i++) {
+        tkv_mutex_lock(&f.store->upkeep);
+        CHECK_OK(tkv_checkpoint_manifest(f.store, &err));
+        tkv_mutex_unlock(&f.store->upkeep);
+        CHECK_EQ(f.store->manifest_epoch, epoch + i);
+        CHECK_EQ(newest_header(&f).manifest_epoch, epoch + i);
+        CHECK_EQ(newest_header(&f).checkpoint.generation, f.store->header_generation);
+    }
+    end(&f);
+}
+
 /* The file of a large value needs a manifest first, which cannot be written. */
 TEST(a_header_that_was_not_written_does_not_make_the_next_one_replace_the_newest)
 {
@@ -329,5 +427,44 @@ TEST(a_header_that_was_not_written_does_not_make_the_next_one_replace_the_newest
     kill_process(&f, SIMDISK_NOTHING_PENDING);
     open_again(&f);
     check_byte(&f, "key", 1);
+    end(&f);
+}
+
+/* Its data files are on disk then, but the header and manifest that say so are not. */
+TEST(a_checkpoint_whose_manifest_fails_leaves_the_last_one_as_it_was)
+{
+    struct tkv_wal_header header;
+    struct fixture f;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    header = newest_header(&f);
+    put_bytes(&f, "b", 2, 100);
+    tkv_mutex_lock(&f.store->apply);
+    CHECK_OK(tkv_apply_rotate(f.store, 0, &err));
+    tkv_mutex_unlock(&f.store->apply);
+    put_bytes(&f, "c", 3, 100);
+    f.disk->fail_kinds = SIMDISK_OPEN;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_at = 2; /* after the second data file */
+    CHECK_EQ(tkv_checkpoint(f.store, &err), TKV_IO);
+    CHECK_EQ(f.disk->faults, 1);
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    CHECK_EQ(tkv_files_find(f.store, 1)->durable, TKV_BLOCK_SIZE);
+    CHECK(!tkv_files_find(f.store, 1)->durable_sealed);
+    CHECK_EQ(f.store->active->durable, 0);
+    CHECK_OK(mark(&f));
+    CHECK_EQ(newest_header(&f).checkpoint.position, header.checkpoint.position);
+    CHECK_EQ(newest_header(&f).manifest_epoch, header.manifest_epoch);
+    CHECK_EQ(newest_header(&f).file_count, 0);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    open_again(&f);
+    CHECK_EQ(f.report.records_replayed, 2);
+    check_byte(&f, "a", 1);
+    check_byte(&f, "b", 2);
+    check_byte(&f, "c", 3);
+    CHECK_EQ(usage_of(&f).records, 3);
     end(&f);
 }

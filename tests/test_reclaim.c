@@ -12,6 +12,14 @@
 
 TEST_MAIN
 
+/* What comes next goes into a file of its own. */
+static void rotate(struct fixture *f)
+{
+    tkv_mutex_lock(&f->store->apply);
+    CHECK_OK(tkv_apply_rotate(f->store, 0, &err));
+    tkv_mutex_unlock(&f->store->apply);
+}
+
 /* ---- Compacting ---------------------------------------------------------------------- */
 
 static void put_during_copy(void *context, const struct tkv_event *event)
@@ -113,9 +121,10 @@ enum cover { DELETED, EXPIRED, COVER_COUNT };
 
 static const char *const victims[] = {"victim", "another victim"};
 
-/* The first file holds the victims and live keys that make it not worth compacting. */
+/* It holds the victims and live keys that make it not worth compacting. */
 static void fill_first_file(struct fixture *f)
 {
+    const uint64_t number = f->store->active->number;
     char key[8];
 
     for (unsigned i = 0; i < 2; i++)
@@ -124,7 +133,7 @@ static void fill_first_file(struct fixture *f)
         snprintf(key, sizeof key, "%u", i);
         put_bytes(f, key, 1, 4000);
     }
-    while (f->store->active->number == 1) /* what spills into the second is garbage */
+    while (f->store->active->number == number) /* what spills into the next is garbage */
         put_bytes(f, "garbage", 1, 2000);
     CHECK_OK(tkv_checkpoint(f->store, &err));
 }
@@ -168,7 +177,7 @@ static void check_no_victim(struct fixture *f)
 }
 
 /* The file that they hide something of is known, and they are no garbage. */
-static void check_pinned(struct fixture *f)
+static void check_pinned(struct fixture *f, uint64_t by)
 {
     uint64_t bytes = 0;
 
@@ -177,7 +186,7 @@ static void check_pinned(struct fixture *f)
 
         if (file == NULL || tkv_usage_get(&file->usage.tombstone_bytes) == 0)
             continue;
-        CHECK_EQ(atomic_load(&file->pinned_by), 1);
+        CHECK_EQ(atomic_load(&file->pinned_by), by);
         bytes += tkv_usage_get(&file->usage.tombstone_bytes);
     }
     CHECK(bytes > 0);
@@ -216,7 +225,7 @@ static void check_stays_hidden(enum look look, enum cover cover, bool alone)
         CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(simdisk_file_size(f.disk, DATA) > 0);
     CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
-    check_pinned(&f);
+    check_pinned(&f, 1);
     overwrite(&f, DATA, 0, first.bytes, (size_t)first.size);
     check_no_victim(&f);
     for (int round = 0; round < 2; round++) {
@@ -261,10 +270,84 @@ static void fill_file(struct fixture *f, char set)
     CHECK_OK(tkv_checkpoint(f->store, &err));
 }
 
+/* All in one file, behind what fill_first_file() left there: more than a compaction ever wastes. */
+static void delete_often(struct fixture *f)
+{
+    const uint64_t number = f->store->active->number;
+
+    for (unsigned i = 0; i < 150; i++) {
+        put_bytes(f, victims[0], 1, 1);
+        del(f, victims[0]);
+    }
+    put_bytes(f, "live", 5, 100);
+    CHECK_EQ(f->store->active->number, number);
+    while (f->store->active->number == number)
+        put_bytes(f, "garbage", 1, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+/* The place of a file that had nothing but garbage is free for the output. */
+TEST(deletes_that_hide_nothing_any_more_are_garbage_though_live_records_lie_beside_them)
+{
+    struct fixture f;
+    char key[8];
+
+    begin_closed(&f);
+    f.options.wal_size_max = 1024 * 1024;
+    open_again(&f);
+    put_bytes(&f, "garbage", 1, 100);
+    rotate(&f);
+    fill_first_file(&f);
+    delete_often(&f);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_pinned(&f, 2);
+    CHECK_EQ(f.store->outputs[TKV_OUTPUT_YOUNG]->slot, 0);
+    CHECK(usage_of(&f).tombstone_bytes > TKV_BLOCK_SIZE + TKV_DATA_HEADER_SIZE);
+    for (unsigned i = 0; i < 15; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        del(&f, key);
+    }
+    del(&f, victims[1]);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    for (int round = 0; round < 2; round++)
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+    CHECK(usage_of(&f).tombstone_bytes < 1000);
+    CHECK_EQ(tkv_usage_get(&f.store->pinned_bytes), 0);
+    check_byte(&f, "live", 5);
+    check_byte(&f, "garbage", 1);
+    end(&f);
+}
+
+/* Its hint is read, or its records. */
+TEST(a_delete_is_not_kept_for_an_older_delete_of_its_key)
+{
+    for (enum look look = WITH_HINT; look <= WITHOUT_HINT; look++) {
+        struct fixture f;
+
+        begin(&f);
+        put_bytes(&f, "gone", 1, 100);
+        del(&f, "gone");
+        fill_first_file(&f);
+        put_bytes(&f, "gone", 1, 100);
+        del(&f, "gone");
+        for (unsigned i = 0; i < 20; i++)
+            put_bytes(&f, "garbage", (uint8_t)i, 4000);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        blind(&f, look);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        CHECK(simdisk_file_size(f.disk, DATA) > 0);
+        CHECK(simdisk_file_size(f.disk, "0000000002.data") < 0);
+        CHECK_EQ(usage_of(&f).tombstone_bytes, TKV_RECORD_HEADER_SIZE + strlen("gone"));
+        CHECK_EQ(tkv_usage_get(&f.store->pinned_bytes), 0);
+        end(&f);
+    }
+}
+
 static void check_pinned_when_installed(void *context, const struct tkv_event *event)
 {
     if (event->kind == TKV_EVENT_COMPACTION_INSTALLED)
-        check_pinned(context);
+        check_pinned(context, 1);
 }
 
 /* The second compaction goes on in a second output; the third one has no deletes. */
@@ -285,7 +368,7 @@ TEST(deletes_are_no_garbage_in_whichever_output_they_lie)
     fill_file(&f, 'b');
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(f.store->outputs[TKV_OUTPUT_YOUNG]->number != output);
-    check_pinned(&f);
+    check_pinned(&f, 1);
     fill_file(&f, 'c');
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     open_again(&f);
@@ -355,33 +438,57 @@ TEST(a_delete_that_became_padding_is_missed_by_compaction_and_not_dropped)
 
 /* ---- Space ----------------------------------------------------------------------------- */
 
-/* Two steps of 32 MiB, and not below the first of them; at once where it cannot be opened. */
-static void give_back(bool opens)
-{
-    enum { VALUE_SIZE = 1 << 20, COUNT = 80 };
-    static uint8_t value[VALUE_SIZE];
-    struct fixture f;
-    int64_t size;
-    char wanted[200];
+enum { LARGE_VALUE_SIZE = 1 << 20 };
 
-    begin_closed(&f);
-    f.options.wal_size_max = 16u << 20;
-    f.options.data_file_size_min = f.options.data_file_size_max = 72u << 20;
-    open_again(&f);
-    for (unsigned i = 0; i < COUNT; i++)
-        CHECK_OK(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err));
-    CHECK_OK(tkv_checkpoint(f.store, &err));
-    size = simdisk_file_size(f.disk, DATA);
-    CHECK(size > 64 << 20);
-    simdisk_trace(f.disk);
-    f.disk->fail_kinds = SIMDISK_OPEN;
-    f.disk->fail_count = 0;
-    f.disk->fail_errno = EMFILE;
-    f.disk->fail_at = opens ? 0 : 2; /* after the manifest */
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    snprintf(wanted, sizeof wanted, "truncate %s %lld\ntruncate %s %lld\nunlink %s\n", DATA,
-             (long long)size - (32 << 20), DATA, (long long)size - (64 << 20), DATA);
-    CHECK_EQ(strstr(f.disk->trace, wanted) != NULL, opens);
+static void begin_with_large_files(struct fixture *f)
+{
+    begin_closed(f);
+    f->options.wal_size_max = 16u << 20;
+    f->options.data_file_size_min = f->options.data_file_size_max = 72u << 20;
+    open_again(f);
+}
+
+/* The first data file gets so many MiB, of which nothing is live. Every record but the first ends
+ * where a block does, so that no checkpoint pads. */
+static void fill_large_file(struct fixture *f, unsigned mebibytes)
+{
+    static uint8_t value[LARGE_VALUE_SIZE];
+    const size_t overhead = TKV_RECORD_HEADER_SIZE + strlen("key");
+
+    for (unsigned i = 0; i < mebibytes; i++) {
+        const size_t used = (size_t)atomic_load(&f->store->active->size) % LARGE_VALUE_SIZE;
+
+        CHECK_OK(tkv_put(f->store, tkv_text("key"),
+                         tkv_bytes(value, sizeof value - used - overhead), &err));
+    }
+    rotate(f);
+    put_bytes(f, "key", 1, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    CHECK_EQ(simdisk_file_size(f->disk, DATA), (uint64_t)mebibytes << 20);
+    simdisk_trace(f->disk);
+}
+
+static void fail_when_compacting(struct fixture *f, unsigned kinds, uint64_t at)
+{
+    f->disk->fail_kinds = kinds;
+    f->disk->fail_count = 0;
+    f->disk->fail_errno = EMFILE;
+    f->disk->fail_at = at;
+    f->disk->fail_sticky = true;
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    f->disk->fail_at = 0;
+}
+
+/* In steps of 32 MiB, and not below the first of them; at once where it cannot be opened. */
+static void give_back(unsigned mebibytes, bool opens, const char *wanted)
+{
+    struct fixture f;
+
+    begin_with_large_files(&f);
+    fill_large_file(&f, mebibytes);
+    fail_when_compacting(&f, SIMDISK_OPEN, opens ? 0 : 2 /* after the manifest */);
+    CHECK(strstr(f.disk->trace, wanted) != NULL);
+    CHECK_EQ(strstr(f.disk->trace, "truncate") != NULL, opens);
     CHECK_EQ(f.disk->faults > 0, !opens);
     CHECK(simdisk_file_size(f.disk, DATA) < 0);
     end(&f);
@@ -389,8 +496,40 @@ static void give_back(bool opens)
 
 TEST(a_large_file_is_given_back_in_steps)
 {
-    give_back(true);
-    give_back(false);
+    give_back(66, true,
+              "truncate " DATA " 35651584\ntruncate " DATA " 2097152\nunlink " DATA "\n");
+    give_back(64, true, "truncate " DATA " 33554432\nunlink " DATA "\n");
+    give_back(66, false, "unlink " DATA "\n");
+}
+
+TEST(a_large_file_that_cannot_be_cut_is_removed_after_one_attempt)
+{
+    struct fixture f;
+
+    begin_with_large_files(&f);
+    fill_large_file(&f, 66);
+    fail_when_compacting(&f, SIMDISK_TRUNCATE, 1);
+    CHECK_EQ(f.disk->faults, 1);
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    end(&f);
+}
+
+TEST(a_large_file_that_somebody_reads_is_not_cut)
+{
+    struct tkv_pin pin;
+    struct fixture f;
+
+    begin_with_large_files(&f);
+    put_bytes(&f, "key", 7, 64);
+    CHECK_OK(tkv_get_pinned(f.store, tkv_text("key"), &pin, &err));
+    fill_large_file(&f, 66);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(strstr(f.disk->trace, "truncate") == NULL);
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    CHECK_EQ(pin.value.size, 64);
+    CHECK_EQ(pin.value.data[63], 7);
+    tkv_unpin(&pin);
+    end(&f);
 }
 
 /* Only its number is needed, and nothing of it can be read. */
@@ -509,6 +648,87 @@ TEST(events_tell_what_was_copied_and_moved_and_how_long_it_took)
     CHECK_EQ(seen[TKV_EVENT_COMPACTION_COPIED].count, 2);
     CHECK(seen[TKV_EVENT_COMPACTION_COPIED].micros < 1000000);
     CHECK_EQ(seen[TKV_EVENT_COMPACTION_INSTALLED].count, 2);
+    end(&f);
+}
+
+static void let_copying_take_a_while(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    f->disk->monotonic_us += 5000;
+    f->disk->wall_ms += 7;
+}
+
+static struct tkv_stats stats_of(struct fixture *f)
+{
+    struct tkv_stats stats;
+
+    CHECK_OK(tkv_stats(f->store, &stats, &err));
+    return stats;
+}
+
+/* So many records of a key, of which one is live, in the file that receives puts; it is compacted.
+ * Returns the size of the file. */
+static uint64_t compact_active(struct fixture *f, const char *key, unsigned count)
+{
+    struct tkv_datafile *file = f->store->active;
+    uint64_t size;
+
+    for (unsigned i = 0; i < count; i++)
+        put_bytes(f, key, (uint8_t)i, 4000);
+    CHECK_EQ(f->store->active->number, file->number);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    size = atomic_load(&file->size);
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    return size;
+}
+
+/* The second compaction appends to what the first one wrote. */
+TEST(statistics_tell_what_compactions_read_wrote_and_gave_back_and_when)
+{
+    const uint64_t one = TKV_RECORD_HEADER_SIZE + 3 + 4000;
+    struct tkv_stats stats;
+    struct fixture f;
+    uint64_t size;
+
+    begin_closed(&f);
+    f.disk->monotonic_us = UINT64_C(1) << 40;
+    f.options.on_event = let_copying_take_a_while;
+    open_again(&f);
+    size = compact_active(&f, "one", 10);
+    stats = stats_of(&f);
+    CHECK_EQ(stats.compactions, 1);
+    CHECK_EQ(stats.compaction_bytes_read, 10 * one);
+    CHECK_EQ(stats.compaction_bytes_written, TKV_BLOCK_SIZE);
+    CHECK_EQ(stats.compaction_bytes_reclaimed, size - one);
+    CHECK_EQ(stats.last_compaction_at_ms, f.disk->wall_ms);
+    CHECK(stats.last_compaction_micros >= 5000 && stats.last_compaction_micros < 6000);
+    size += compact_active(&f, "two", 5);
+    stats = stats_of(&f);
+    CHECK_EQ(stats.compactions, 2);
+    CHECK_EQ(stats.compaction_bytes_read, 15 * one);
+    CHECK_EQ(stats.compaction_bytes_written, 2 * TKV_BLOCK_SIZE);
+    CHECK_EQ(stats.compaction_bytes_reclaimed, size - 2 * one);
+    CHECK_EQ(stats.last_compaction_at_ms, f.disk->wall_ms);
+    CHECK_EQ(stats.data_files, 1);
+    CHECK_EQ(stats.disk_bytes, 2 * TKV_BLOCK_SIZE + TKV_DATA_HEADER_SIZE);
+    CHECK_EQ(stats.live_bytes, 2 * one);
+    end(&f);
+}
+
+TEST(a_step_with_nothing_to_do_says_so)
+{
+    uint64_t reclaimed = 7;
+    struct fixture f;
+    bool did = true;
+
+    begin(&f);
+    put_bytes(&f, "live", 1, 100);
+    CHECK_OK(tkv_reclaim_step(f.store, TKV_RECLAIM_AUTOMATIC, &did, &reclaimed, &err));
+    CHECK(!did);
+    CHECK_EQ(reclaimed, 0);
     end(&f);
 }
 

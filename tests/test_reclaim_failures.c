@@ -8,9 +8,25 @@
  */
 #include "small_store.h"
 
+#include "garbage.h"
+
 #include <errno.h>
 
 TEST_MAIN
+
+static bool list_fails; /* there is no memory for a list of all files */
+
+enum tkv_status __real_tkv_garbage_list(struct tkv_store *store,
+                                        struct tkv_garbage_list *list, struct tkv_error *e);
+enum tkv_status __wrap_tkv_garbage_list(struct tkv_store *store,
+                                        struct tkv_garbage_list *list, struct tkv_error *e);
+
+enum tkv_status __wrap_tkv_garbage_list(struct tkv_store *store,
+                                        struct tkv_garbage_list *list, struct tkv_error *e)
+{
+    return list_fails ? tkv_fail_memory(e, 1, "a list")
+                      : __real_tkv_garbage_list(store, list, e);
+}
 
 /* ---- A disk that fails ----------------------------------------------------------------- */
 
@@ -137,8 +153,10 @@ static void put_set(struct fixture *f, char set)
         if (i % 2 == 0)
             put_bytes(f, "garbage", (uint8_t)i, 4000);
     }
-    put_bytes(f, "deleted", 1, 100);
-    del(f, "deleted");
+    if (set == 'a')
+        put_bytes(f, "deleted", 1, 100);
+    else
+        del(f, "deleted"); /* which hides the record of the set before */
     CHECK_OK(tkv_checkpoint(f->store, &err));
 }
 
@@ -339,6 +357,170 @@ TEST(an_output_that_could_not_be_written_leaves_no_file)
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     check_byte(&f, "live", 1);
     check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+/* The output is on disk by then. */
+TEST(a_failed_sync_of_the_log_after_that_of_an_output_poisons)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    put_garbage(&f, 20);
+    put_bytes(&f, "late", 3, 100);
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_at = 2;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(f.store->poisoned, TKV_IO);
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != NULL);
+    f.disk->fail_at = 0;
+    kill_process(&f, SIMDISK_KILLED);
+    open_again(&f);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    check_byte(&f, "late", 3);
+    end(&f);
+}
+
+static uint64_t calls_when_poisoned;
+
+static void poison_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    tkv_store_poison(f->store, TKV_IO);
+    calls_when_poisoned = f->disk->calls;
+}
+
+TEST(a_store_that_is_poisoned_while_a_compaction_copies_is_left_alone_from_then_on)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = poison_when_copied;
+    open_again(&f);
+    put_garbage(&f, 20);
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_POISONED);
+    CHECK_EQ(f.disk->calls, calls_when_poisoned);
+    CHECK(tkv_files_find(f.store, 1) != NULL);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    f.options.on_event = NULL;
+    open_again(&f);
+    check_byte(&f, "live", 1);
+    check_byte(&f, "garbage", 2);
+    end(&f);
+}
+
+static unsigned picked;
+
+static void count_picked(void *context, const struct tkv_event *event)
+{
+    (void)context;
+    picked += event->kind == TKV_EVENT_COMPACTION_PICKED;
+}
+
+TEST(a_step_in_a_poisoned_store_does_nothing_and_says_so)
+{
+    struct fixture f;
+    uint64_t calls;
+    bool did = true;
+
+    begin_closed(&f);
+    f.options.on_event = count_picked;
+    open_again(&f);
+    put_garbage(&f, 20);
+    tkv_store_poison(f.store, TKV_IO);
+    picked = 0;
+    calls = f.disk->calls;
+    CHECK_EQ(tkv_reclaim_step(f.store, TKV_RECLAIM_AUTOMATIC, &did, NULL, &err),
+             TKV_POISONED);
+    CHECK(!did);
+    CHECK_EQ(picked, 0);
+    CHECK_EQ(f.disk->calls, calls);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    end(&f);
+}
+
+/* Of a dead file's removal, and of one that has a live record. */
+TEST(a_file_of_which_nobody_knows_whether_a_manifest_lists_it_stays_out_of_ours)
+{
+    for (unsigned is_dead = 0; is_dead < 2; is_dead++) {
+        struct tkv_datafile *file;
+        struct fixture f;
+
+        begin(&f);
+        if (is_dead)
+            del(&f, "live"); /* not there: the file has no delete */
+        put_garbage(&f, 20);
+        if (is_dead)
+            put_bytes(&f, "live", 1, 100);
+        f.disk->fail_kinds = SIMDISK_RENAME;
+        f.disk->fail_count = 0;
+        f.disk->fail_errno = EIO;
+        f.disk->fail_at = 1;
+        CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+        CHECK_EQ(f.disk->faults, 1);
+        CHECK_EQ(f.store->poisoned, TKV_IO);
+        file = tkv_files_find(f.store, 1);
+        CHECK(file != NULL && atomic_load(&file->condemned));
+        check_byte(&f, "live", 1);
+        kill_process(&f, SIMDISK_KILLED);
+        open_again(&f);
+        check_byte(&f, "live", 1);
+        check_byte(&f, "garbage", 2);
+        end(&f);
+    }
+}
+
+TEST(a_compaction_without_memory_for_its_list_says_so)
+{
+    struct fixture f;
+
+    begin(&f);
+    put_garbage(&f, 20);
+    list_fails = true;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_NO_MEMORY);
+    list_fails = false;
+    CHECK(simdisk_file_size(f.disk, DATA) > 0);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    check_byte(&f, "live", 1);
+    end(&f);
+}
+
+/* The first file has nothing live, the second nothing else. */
+TEST(on_a_full_disk_the_hint_of_a_dead_file_makes_room_for_the_manifest)
+{
+    struct fixture f;
+    char key[8];
+
+    begin_closed(&f);
+    f.options.wal_size_max = 1024 * 1024;
+    open_again(&f);
+    while (f.store->active->number == 1)
+        put_bytes(&f, "garbage", 1, 4000);
+    for (unsigned i = 0; f.store->active->number == 2; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(&f, key, 2, 4000);
+    }
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK(simdisk_file_size(f.disk, "0000000001.hint") > 0);
+    CHECK(simdisk_file_size(f.disk, "0000000002.hint") > 0);
+    f.disk->capacity = f.disk->used_bytes;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(simdisk_file_size(f.disk, DATA) < 0);
+    CHECK(simdisk_file_size(f.disk, "0000000001.hint") < 0);
+    CHECK(simdisk_file_size(f.disk, "0000000002.hint") > 0);
+    f.disk->capacity = 0;
+    check_byte(&f, "garbage", 1);
+    check_byte(&f, "0", 2);
     end(&f);
 }
 

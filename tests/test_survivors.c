@@ -6,9 +6,61 @@
  * Method: a small store on the simulated disk, without threads, compacted by hand. Sets of
  * twelve keys fill most of a file; every other key of a set is overwritten.
  */
-#include "small_store.h"
+#include "coverage/killed_store.h"
 
 TEST_MAIN
+
+/* ---- What is watched ----------------------------------------------------------------------- */
+
+void __real_tkv_epoch_wait(struct tkv_epoch *epoch);
+void __wrap_tkv_epoch_wait(struct tkv_epoch *epoch);
+bool __real_tkv_datafile_retire_tail(struct tkv_datafile *file);
+bool __wrap_tkv_datafile_retire_tail(struct tkv_datafile *file);
+void __real_tkv_datafile_free_tail(struct tkv_datafile *file);
+void __wrap_tkv_datafile_free_tail(struct tkv_datafile *file);
+
+static bool readers_may_be_there; /* in a memory tail that was just retired */
+static unsigned freed_tails[TKV_FILE_LARGE + 1];
+
+void __wrap_tkv_epoch_wait(struct tkv_epoch *epoch)
+{
+    readers_may_be_there = false;
+    __real_tkv_epoch_wait(epoch);
+}
+
+bool __wrap_tkv_datafile_retire_tail(struct tkv_datafile *file)
+{
+    const bool retired = __real_tkv_datafile_retire_tail(file);
+
+    readers_may_be_there |= retired;
+    return retired;
+}
+
+/* In every test. */
+void __wrap_tkv_datafile_free_tail(struct tkv_datafile *file)
+{
+    if (file->retired_tail != NULL) {
+        CHECK(!readers_may_be_there);
+        freed_tails[file->file_class]++;
+    }
+    __real_tkv_datafile_free_tail(file);
+}
+
+static uint64_t paced_bytes; /* copied not faster than the store needs */
+
+void __wrap_tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
+                                 uint64_t *from_us, size_t bytes);
+
+void __wrap_tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
+                                 uint64_t *from_us, size_t bytes)
+{
+    (void)store;
+    (void)bytes_copied;
+    (void)from_us;
+    paced_bytes += bytes;
+}
+
+/* ---- Two outputs --------------------------------------------------------------------------- */
 
 #define SET_SIZE   12u
 #define VALUE_SIZE 4000u
@@ -207,12 +259,86 @@ TEST(a_full_file_has_its_hint_and_needs_neither_memory_nor_a_descriptor)
     open_again(&f);
     for (char set = 'a'; set < 'g'; set++)
         put_set(&f, set, 1, (uint8_t)set, 3);
+    memset(freed_tails, 0, sizeof freed_tails);
     CHECK_OK(tkv_checkpoint(f.store, &err));
     CHECK(check_full_files(&f, TKV_FILE_FRESH) > 3);
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(full_outputs > 2);
+    CHECK(freed_tails[TKV_FILE_FRESH] > 0 && freed_tails[TKV_FILE_COMPACTED] > 2);
     check_set(&f, 'a', 'a', 'a');
     check_set(&f, 'f', 'f', 'f');
     check_whole(&f);
     end(&f);
+}
+
+/* ---- How fast ------------------------------------------------------------------------------ */
+
+/* The store works without threads, as it does when they cannot be made. */
+TEST(only_the_compactors_thread_is_held_back_when_it_copies)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        const bool is_thread = i % 2 != 0, is_automatic = i / 2 != 0;
+        struct fixture f;
+        bool did;
+
+        begin(&f);
+        put_set(&f, 'a', 1, 1, 12);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        paced_bytes = 0;
+        f.store->compactor.started = is_thread;
+        CHECK_OK(tkv_reclaim_step(
+            f.store, is_automatic ? TKV_RECLAIM_AUTOMATIC : f.store->next_number, &did,
+            NULL, &err));
+        f.store->compactor.started = false;
+        CHECK(did && number_of(&f, TKV_OUTPUT_YOUNG) != 0);
+        CHECK_EQ(paced_bytes > 0, is_thread && is_automatic);
+        check_whole(&f);
+        end(&f);
+    }
+}
+
+/* ---- After billions of writes -------------------------------------------------------------- */
+
+/* A closed store whose next write has this sequence number. */
+static void begin_life_at(struct fixture *f, uint64_t seq_next)
+{
+    struct tkv_wal_header h;
+
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+    read_header(f, &h);
+    h.checkpoint.seq_next = seq_next;
+    write_header(f, &h);
+    open_again(f);
+}
+
+/* The first file begins at sequence number 1 and stays; the second one is compacted, and its last
+ * record lies just so far beyond, or one further than an index can tell apart. */
+TEST(an_output_begins_where_the_oldest_file_does_while_it_can_hold_what_is_new)
+{
+    enum { COUNT = 12 };
+
+    for (unsigned beyond = 0; beyond < 2; beyond++) {
+        const uint64_t last = 1 + UINT32_MAX / 2 + beyond, base = last - COUNT + 1;
+        struct fixture f;
+
+        begin(&f);
+        put_set(&f, 'a', 1, 1, 0);
+        tkv_mutex_lock(&f.store->apply);
+        CHECK_OK(tkv_apply_rotate(f.store, 0, &err));
+        tkv_mutex_unlock(&f.store->apply);
+        begin_life_at(&f, base);
+        CHECK_EQ(tkv_files_find(f.store, 1)->seq_base, 1);
+        CHECK_EQ(f.store->active->seq_base, base);
+        put_set(&f, 'b', 2, 2, 6);
+        CHECK_EQ(atomic_load(&f.store->active->seq_max), last);
+        compact(&f);
+        CHECK(number_of(&f, TKV_OUTPUT_YOUNG) != 0);
+        CHECK_EQ(f.store->outputs[TKV_OUTPUT_YOUNG]->seq_base, beyond ? base : 1);
+        open_again(&f);
+        check_set(&f, 'a', 1, 1);
+        check_byte(&f, "b10", 2);
+        check_whole(&f);
+        end(&f);
+    }
 }

@@ -64,6 +64,46 @@ enum tkv_status __wrap_tkv_datafile_reopen_tail(struct tkv_datafile *file,
     return __real_tkv_datafile_reopen_tail(file, capacity, e);
 }
 
+static uint64_t presized[16]; /* keys that the index was made large enough for */
+static unsigned presize_count;
+
+void __real_tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
+void __wrap_tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
+
+void __wrap_tkv_index_presize(struct tkv_index *index, uint64_t expected_keys)
+{
+    if (presize_count < sizeof presized / sizeof presized[0])
+        presized[presize_count++] = expected_keys;
+    __real_tkv_index_presize(index, expected_keys);
+}
+
+static int new_files_left = -1; /* data files that memory is there for; -1: any number */
+
+enum tkv_status __real_tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16],
+                                        uint64_t number, uint64_t seq_base,
+                                        enum tkv_file_class file_class, uint64_t capacity,
+                                        bool use_map, struct tkv_datafile **ret_file,
+                                        struct tkv_error *e);
+enum tkv_status __wrap_tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16],
+                                        uint64_t number, uint64_t seq_base,
+                                        enum tkv_file_class file_class, uint64_t capacity,
+                                        bool use_map, struct tkv_datafile **ret_file,
+                                        struct tkv_error *e);
+
+enum tkv_status __wrap_tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16],
+                                        uint64_t number, uint64_t seq_base,
+                                        enum tkv_file_class file_class, uint64_t capacity,
+                                        bool use_map, struct tkv_datafile **ret_file,
+                                        struct tkv_error *e)
+{
+    if (new_files_left == 0)
+        return tkv_fail_memory(e, 1, "a data file");
+    if (new_files_left > 0)
+        new_files_left--;
+    return __real_tkv_datafile_new(os, uuid, number, seq_base, file_class, capacity,
+                                   use_map, ret_file, e);
+}
+
 /* ---- What is refused ------------------------------------------------------------------- */
 
 TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)
@@ -228,6 +268,50 @@ TEST(without_memory_for_what_the_log_has_a_store_does_not_open_and_loses_nothing
     CHECK_OK(try_open(&f));
     expect_both(&f);
     end(&f);
+}
+
+/* In the middle of the log: the active file has room for the group, but not for the padding that
+ * a checkpoint may put before it. */
+TEST(without_memory_for_another_data_file_replay_ends_and_loses_nothing)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.wal_size_max = 1024 * 1024;
+    open_again(&f);
+    put_bytes(&f, "a", 1, 24000);
+    put_bytes(&f, "b", 2, 24000);
+    CHECK_OK(tkv_checkpoint(f.store, &err)); /* four blocks are left */
+    put_bytes(&f, "c", 3, 13000);
+    CHECK_EQ(f.store->active->number, 2);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    new_files_left = 0;
+    CHECK_EQ(try_open(&f), TKV_NO_MEMORY);
+    new_files_left = -1;
+    CHECK_OK(try_open(&f));
+    expect_both(&f);
+    check_byte(&f, "c", 3);
+    end(&f);
+}
+
+/* With data files, and with a log that was written to. */
+TEST(a_store_without_its_manifest_is_refused_and_not_made_anew)
+{
+    for (unsigned has_data = 0; has_data < 2; has_data++) {
+        struct fixture f;
+        uint64_t hash;
+
+        begin_killed(&f);
+        CHECK(simdisk_file_unlink(f.disk, "MANIFEST") >= 0);
+        if (!has_data)
+            CHECK(simdisk_file_unlink(f.disk, DATA) >= 0);
+        hash = simdisk_hash(f.disk);
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
+        CHECK_STR(err.file, "MANIFEST");
+        CHECK(strstr(err.message, "it is missing") != NULL);
+        CHECK_EQ(simdisk_hash(f.disk), hash);
+        end(&f);
+    }
 }
 
 /* A file that it leaves out may have been superseded by what only the log had. */
@@ -547,4 +631,223 @@ TEST(a_header_whose_checkpoint_lies_before_the_manifests_is_refused)
         CHECK_EQ(err.offset, 0);
         end(&f);
     }
+}
+
+/* ---- What a recovered store goes on with ----------------------------------------------- */
+
+static uint64_t bytes_of_files(const struct fixture *f)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        const struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        bytes += file != NULL ? atomic_load(&file->size) : 0;
+    }
+    return bytes;
+}
+
+/* Of three groups, after a file that was growing and after none. */
+TEST(what_is_replayed_goes_into_one_file_and_is_counted_once)
+{
+    for (unsigned has_file = 0; has_file < 2; has_file++) {
+        struct tkv_stats stats;
+        struct fixture f;
+
+        begin(&f);
+        if (has_file) {
+            put_bytes(&f, "a", 9, 100);
+            CHECK_OK(tkv_checkpoint(f.store, &err));
+        }
+        put_bytes(&f, "a", 1, 100);
+        put_bytes(&f, "b", 1, 100);
+        put_bytes(&f, "b", 2, 100);
+        kill_process(&f, SIMDISK_NOTHING_PENDING);
+        CHECK_OK(try_open(&f));
+        CHECK_EQ(f.report.groups_replayed, 3);
+        CHECK_EQ(f.report.records_replayed, 3);
+        CHECK_EQ(f.report.seq_last, 3 + has_file);
+        CHECK_OK(tkv_stats(f.store, &stats, &err));
+        CHECK_EQ(stats.seq_last, 3 + has_file);
+        CHECK_EQ(stats.data_files, 1);
+        CHECK_EQ(stats.disk_bytes, (1 + has_file) * TKV_BLOCK_SIZE);
+        CHECK_EQ(stats.disk_bytes, bytes_of_files(&f));
+        CHECK_EQ(stats.live_bytes, 2 * (TKV_RECORD_HEADER_SIZE + 1 + 100));
+        CHECK_EQ(usage_of(&f).records, 3 + has_file);
+        expect_both(&f);
+        end(&f);
+    }
+}
+
+TEST(a_log_of_deletes_needs_no_memory_for_keys)
+{
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "a", 1, 100);
+    put_bytes(&f, "b", 2, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    del(&f, "a");
+    del(&f, "b");
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    reserve_left = 2; /* for those of the data file */
+    CHECK_OK(try_open(&f));
+    reserve_left = -1;
+    CHECK_EQ(f.report.records_replayed, 2);
+    CHECK_EQ(get(&f, "a", &byte), TKV_NOT_FOUND);
+    end(&f);
+}
+
+/* The first of three groups that no sync covered did not reach the disk: the others count for
+ * nothing, but somebody may have seen their numbers. */
+TEST(sequence_numbers_of_groups_that_were_cut_are_not_used_again)
+{
+    struct tkv_stats stats;
+    struct fixture f;
+    uint64_t at, seq;
+    uint8_t byte;
+    size_t size;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    seq = atomic_load(&f.store->seq_last);
+    put_bytes(&f, "lost", 2, 100);
+    put_bytes(&f, "after", 2, 100);
+    put_bytes(&f, "last", 2, 100);
+    kill_process(&f, SIMDISK_KILLED);
+    keep_file(&f, "wal.log", &first);
+    at = find_record(&first, "lost", 0, &size);
+    overwrite(&f, "wal.log", at + size - 1, "?", 1);
+    CHECK_OK(try_open(&f));
+    CHECK(f.report.bytes_cut > 0);
+    CHECK_EQ(f.report.seq_last, seq);
+    CHECK_EQ(get(&f, "last", &byte), TKV_NOT_FOUND);
+    put_bytes(&f, "b", 2, 100);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.seq_last, seq + 4);
+    open_again(&f);
+    expect_both(&f);
+    end(&f);
+}
+
+/* Its file is gone, so that the directory does not tell. */
+TEST(a_number_that_a_file_has_had_is_not_given_again)
+{
+    struct tkv_manifest m;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_manifest(&f, &m);
+    m.next_number = 50;
+    write_manifest(&f, &m);
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(f.store->active->number, 1);
+    while (f.store->active->number == 1)
+        put_bytes(&f, "c", 3, 10000);
+    CHECK_EQ(f.store->active->number, 50);
+    open_again(&f);
+    CHECK_EQ(f.store->next_number, 51);
+    expect_both(&f);
+    end(&f);
+}
+
+/* Of sixteen blocks. Records of a block each, so that no checkpoint pads. */
+TEST(a_file_goes_on_growing_when_four_blocks_of_it_are_left)
+{
+    for (unsigned blocks = 11; blocks <= 13; blocks++) {
+        const struct tkv_datafile *file;
+        struct fixture f;
+
+        begin(&f);
+        put_bytes(&f, "a", 1, TKV_BLOCK_SIZE - TKV_DATA_HEADER_SIZE - 25);
+        for (unsigned i = 1; i < blocks; i++)
+            put_bytes(&f, "b", 2, TKV_BLOCK_SIZE - 25);
+        open_again(&f);
+        file = tkv_files_find(f.store, 1);
+        CHECK(file != NULL);
+        CHECK_EQ(file->durable, blocks * TKV_BLOCK_SIZE);
+        CHECK_EQ(f.store->active == file, blocks <= 12);
+        CHECK_EQ(atomic_load(&file->tail) != NULL, blocks <= 12);
+        CHECK_EQ(atomic_load(&file->sealed), blocks > 12);
+        expect_both(&f);
+        end(&f);
+    }
+}
+
+/* It is larger than a data file. */
+TEST(a_large_group_in_the_log_makes_no_file_large_but_its_own)
+{
+    static const uint8_t value[200 * 1024];
+    struct tkv_batch *batch;
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.wal_size_max = 4u << 20;
+    open_again(&f);
+    put_bytes(&f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    CHECK_OK(tkv_batch_put(batch, tkv_text("b"), tkv_bytes(value, sizeof value), &err));
+    CHECK_OK(tkv_write(f.store, batch, &err));
+    tkv_batch_free(batch);
+    kill_process(&f, SIMDISK_NOTHING_PENDING);
+    CHECK_OK(try_open(&f));
+    CHECK(f.store->active->capacity > sizeof value);
+    tkv_mutex_lock(&f.store->apply);
+    CHECK_OK(tkv_apply_rotate(f.store, 0, &err));
+    tkv_mutex_unlock(&f.store->apply);
+    CHECK_EQ(f.store->active->capacity, f.options.data_file_size_max);
+    end(&f);
+}
+
+/* Five files of fifteen keys each, and a sixth one of a block. */
+static void begin_with_six_files(struct fixture *f)
+{
+    char key[8];
+
+    begin_closed(f);
+    f->options.wal_size_max = 4u << 20; /* no checkpoint pads a file meanwhile */
+    open_again(f);
+    for (unsigned i = 0; i < 76; i++) {
+        snprintf(key, sizeof key, "%02u", i);
+        put_bytes(f, key, (uint8_t)i, 4000);
+    }
+    CHECK_EQ(f->store->active->number, 6);
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+}
+
+static void check_presized(struct fixture *f, uint64_t option, double space_factor,
+                           const uint64_t *wanted, unsigned count)
+{
+    f->options.expected_keys = option;
+    f->options.space_factor = space_factor;
+    presize_count = 0;
+    open_again(f);
+    CHECK_EQ(presize_count, count);
+    for (unsigned i = 0; i < count; i++)
+        CHECK_EQ(presized[i], wanted[i]);
+    CHECK_OK(tkv_close(f->store, &err));
+    f->store = NULL;
+}
+
+/* The first one has a fifth of all records, but only one of so many may be live; and no more
+ * than four times what is there by now. */
+TEST(an_index_is_made_as_large_as_all_files_need_by_what_the_first_ones_have)
+{
+    static const uint64_t by_files[] = {0, 38, 38, 38, 38, 38, 38},
+                          at_most[] = {0, 60, 72, 72, 72, 72},
+                          by_both[] = {38, 38, 38, 38, 38, 38}, by_option[] = {1000};
+    struct fixture f;
+
+    begin_with_six_files(&f);
+    check_presized(&f, 0, 2, by_files, 7);
+    check_presized(&f, 0, 1.05, at_most, 6);
+    check_presized(&f, 38, 2, by_both, 6);
+    check_presized(&f, 1000, 2, by_option, 1);
+    end(&f);
 }

@@ -102,7 +102,7 @@ TEST(a_compaction_on_a_disk_that_takes_nothing_says_so)
 /* ---- When it fails --------------------------------------------------------------------- */
 
 struct sums {
-    uint64_t disk_bytes, file_count, records, live_bytes, tombstone_bytes;
+    uint64_t disk_bytes, file_count, records, live_bytes, tombstone_bytes, garbage_bytes;
 };
 
 static struct sums sums_of(struct fixture *f)
@@ -110,8 +110,11 @@ static struct sums sums_of(struct fixture *f)
     const struct usage_sums usage = usage_of(f);
 
     return (struct sums){tkv_usage_get(&f->store->disk_bytes),
-                         tkv_usage_get(&f->store->file_count), usage.records,
-                         tkv_usage_get(&f->store->live_bytes), usage.tombstone_bytes};
+                         tkv_usage_get(&f->store->file_count),
+                         usage.records,
+                         tkv_usage_get(&f->store->live_bytes),
+                         usage.tombstone_bytes,
+                         tkv_garbage_bytes(f->store)};
 }
 
 /* When the last compaction began. */
@@ -539,6 +542,67 @@ TEST(on_a_full_disk_the_hint_of_a_dead_file_makes_room_for_the_manifest)
     f.disk->capacity = 0;
     check_byte(&f, "garbage", 1);
     check_byte(&f, "0", 2);
+    end(&f);
+}
+
+/* So many records of a key, of which one is live, and make them durable. */
+static void put_often(struct fixture *f, const char *key, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        put_bytes(f, key, (uint8_t)i, 4000);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+/* A file with the victim and what keeps it there, and an output that has been appended to. */
+static void begin_with_victim(struct fixture *f)
+{
+    char key[8];
+
+    begin_closed(f);
+    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.wal_size_max = 1024 * 1024;
+    f->options.on_event = fail_when_copied;
+    open_again(f);
+    put_bytes(f, "victim", 1, 100);
+    for (unsigned i = 0; f->store->active->number == 1; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(f, key, 1, 4000);
+    }
+    put_often(f, "x", 5);
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    CHECK(f->store->outputs[TKV_OUTPUT_YOUNG] != NULL);
+}
+
+/* In the output that is there, to which the delete was appended. */
+TEST(a_delete_that_a_failed_compaction_had_kept_is_counted_once)
+{
+    const uint64_t size = TKV_RECORD_HEADER_SIZE + strlen("victim");
+    struct tkv_datafile *output;
+    struct fixture f;
+    struct sums before, after;
+    uint8_t byte;
+
+    begin_with_victim(&f);
+    output = f.store->outputs[TKV_OUTPUT_YOUNG];
+    del(&f, "victim");
+    put_often(&f, "y", 5);
+    before = sums_of(&f);
+    CHECK_EQ(before.tombstone_bytes, size);
+    late_kinds = SIMDISK_WRITE;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    f.disk->fail_at = 0;
+    CHECK_STR(err.file, output->name);
+    after = sums_of(&f);
+    before.disk_bytes +=
+        TKV_DATA_HEADER_SIZE; /* the file that receives puts is a new one */
+    before.garbage_bytes += TKV_DATA_HEADER_SIZE;
+    before.file_count++;
+    CHECK(memcmp(&before, &after, sizeof after) == 0);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] == output);
+    CHECK_EQ(tkv_usage_get(&output->usage.tombstone_bytes), size);
+    CHECK_EQ(usage_of(&f).tombstone_bytes, size);
+    CHECK_EQ(get(&f, "victim", &byte), TKV_NOT_FOUND);
     end(&f);
 }
 

@@ -459,8 +459,6 @@ TEST(a_file_of_which_nobody_knows_whether_a_manifest_lists_it_stays_out_of_ours)
         struct fixture f;
 
         begin(&f);
-        if (is_dead)
-            del(&f, "live"); /* not there: the file has no delete */
         put_garbage(&f, 20);
         if (is_dead)
             put_bytes(&f, "live", 1, 100);
@@ -512,37 +510,50 @@ static int unlink_and_free(struct tkv_os *os, int dir, const char *name)
     return result;
 }
 
-/* The first file has nothing live, the second nothing else. */
-TEST(on_a_full_disk_the_hint_of_a_dead_file_makes_room_for_the_manifest)
+/* A file that has nothing live, once there is a later one, or nothing else. */
+static void put_file_of(struct fixture *f, bool is_dead)
 {
-    struct fixture f;
     char key[8];
 
-    begin_closed(&f);
-    f.options.wal_size_max = 1024 * 1024;
-    open_again(&f);
-    while (f.store->active->number == 1)
-        put_bytes(&f, "garbage", 1, 4000);
-    for (unsigned i = 0; f.store->active->number == 2; i++) {
+    for (unsigned i = 0; i < 10; i++) {
         snprintf(key, sizeof key, "%u", i);
-        put_bytes(&f, key, 2, 4000);
+        put_bytes(f, is_dead ? "garbage" : key, 2, 4000);
     }
-    CHECK_OK(tkv_checkpoint(f.store, &err));
-    CHECK(simdisk_file_size(f.disk, "0000000001.hint") > 0);
-    CHECK(simdisk_file_size(f.disk, "0000000002.hint") > 0);
-    full_disk = f.disk;
-    real_unlink = f.disk->os.unlink;
-    f.disk->os.unlink = unlink_and_free;
-    f.disk->capacity = f.disk->used_bytes;
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    CHECK(simdisk_file_size(f.disk, DATA) < 0);
-    CHECK(simdisk_file_size(f.disk, "0000000001.hint") < 0);
-    CHECK(simdisk_file_size(f.disk, "0000000002.hint") > 0);
-    f.disk->os.unlink = real_unlink;
-    f.disk->capacity = 0;
-    check_byte(&f, "garbage", 1);
-    check_byte(&f, "0", 2);
-    end(&f);
+    tkv_mutex_lock(&f->store->apply);
+    CHECK_OK(tkv_apply_rotate(f->store, 0, &err));
+    tkv_mutex_unlock(&f->store->apply);
+}
+
+TEST(on_a_full_disk_the_hint_of_a_dead_file_makes_room_for_the_manifest)
+{
+    static const char *const data[] = {"0000000001.data", "0000000002.data"},
+                             *const hints[] = {"0000000001.hint", "0000000002.hint"};
+
+    for (unsigned dead = 0; dead < 2; dead++) {
+        struct fixture f;
+
+        begin_closed(&f);
+        f.options.wal_size_max = 1024 * 1024;
+        open_again(&f);
+        put_file_of(&f, dead == 0);
+        put_file_of(&f, dead == 1);
+        put_bytes(&f, "garbage", 2, 100);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        full_disk = f.disk;
+        real_unlink = f.disk->os.unlink;
+        f.disk->os.unlink = unlink_and_free;
+        f.disk->capacity = f.disk->used_bytes;
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        f.disk->os.unlink = real_unlink;
+        f.disk->capacity = 0;
+        CHECK(simdisk_file_size(f.disk, data[dead]) < 0);
+        CHECK(simdisk_file_size(f.disk, hints[dead]) < 0);
+        CHECK(simdisk_file_size(f.disk, data[1 - dead]) > 0);
+        CHECK(simdisk_file_size(f.disk, hints[1 - dead]) > 0);
+        check_byte(&f, "garbage", 2);
+        check_byte(&f, "0", 2);
+        end(&f);
+    }
 }
 
 /* So many records of a key, of which one is live, and make them durable. */

@@ -370,15 +370,48 @@ TEST(every_truncation_and_every_addition_is_refused)
     struct tkv_error err;
     uint8_t longer[1024] = {0};
 
-    for (size_t size = 0; size < bytes.size; size++)
+    for (size_t size = 0; size < bytes.size; size++) {
         CHECK_EQ(refused(tkv_bytes(bytes.data, size), &err), TKV_CORRUPT);
+        CHECK_EQ(err.offset, size);
+        CHECK_EQ(strstr(err.message, "ends within its header") != NULL, size < 116);
+    }
     memcpy(longer, bytes.data, bytes.size);
-    for (size_t size = bytes.size + 1; size < sizeof longer; size++)
+    for (size_t size = bytes.size + 1; size < sizeof longer; size++) {
         CHECK_EQ(refused(tkv_bytes(longer, size), &err), TKV_CORRUPT);
+        CHECK_EQ(err.offset, size);
+    }
     /* Not even with a checksum over all of it. */
     tkv_put_le32(longer + bytes.size + 44, tkv_crc32(0, longer, bytes.size + 44));
     CHECK_EQ(refused(tkv_bytes(longer, bytes.size + 48), &err), TKV_CORRUPT);
     release(bytes);
+}
+
+/* Nothing that lies behind the bytes is taken for a part of them. */
+TEST(a_manifest_ends_where_its_bytes_end_whatever_follows_in_memory)
+{
+    const struct tkv_manifest m = make(0);
+    const struct tkv_slice bytes = encoded(&m);
+    struct tkv_manifest back;
+    struct tkv_error err;
+
+    for (size_t size = 0; size < bytes.size; size++) {
+        memset(&err, 0, sizeof err);
+        CHECK_EQ(tkv_manifest_decode(tkv_bytes(bytes.data, size), &back, &err),
+                 TKV_CORRUPT);
+        CHECK_EQ(err.offset, size);
+        CHECK(strstr(err.message, "ends within its header") != NULL);
+    }
+    release(bytes);
+}
+
+/* Of the version, the header or the list: of the first whose sum does not fit. */
+static uint64_t damaged_place(size_t byte, size_t size)
+{
+    if (byte < AT_VERSION)
+        return 0;
+    if (byte < AT_SIZE)
+        return AT_VERSION;
+    return byte < AT_FILES ? AT_HEADER_CRC : size - 4;
 }
 
 TEST(every_flipped_bit_is_refused_as_damage)
@@ -390,6 +423,7 @@ TEST(every_flipped_bit_is_refused_as_damage)
     for (size_t bit = 0; bit < bytes.size * 8; bit++) {
         writable(bytes)[bit / 8] ^= (uint8_t)(1 << bit % 8);
         CHECK_EQ(refused(bytes, &err), TKV_CORRUPT);
+        CHECK_EQ(err.offset, damaged_place(bit / 8, bytes.size));
         writable(bytes)[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     release(bytes);
@@ -407,6 +441,8 @@ TEST(a_newer_version_is_unsupported_whatever_follows_its_first_bytes)
     CHECK_EQ(refused(bytes, &err), TKV_UNSUPPORTED);
     CHECK_EQ(err.offset, AT_VERSION);
     CHECK_EQ(refused(tkv_bytes(p, 16), &err), TKV_UNSUPPORTED);
+    CHECK_EQ(tkv_manifest_decode(tkv_bytes(p, 15), &(struct tkv_manifest){0}, &err),
+             TKV_CORRUPT); /* though the rest of it lies behind */
     CHECK_EQ(tkv_manifest_decode(bytes, &(struct tkv_manifest){0}, NULL), TKV_UNSUPPORTED);
     tkv_put_le32(p + AT_VERSION, 0);
     sum_again(bytes);
@@ -414,8 +450,9 @@ TEST(a_newer_version_is_unsupported_whatever_follows_its_first_bytes)
     release(bytes);
 }
 
-/* The manifest of three files with `size` bytes at `offset` replaced and all sums right. */
-static void check_refused(size_t offset, size_t size, uint64_t value)
+/* The manifest of three files with `size` bytes at `offset` replaced and all sums right: refused
+ * at `place`. */
+static void check_refused(size_t offset, size_t size, uint64_t value, uint64_t place)
 {
     const struct tkv_manifest m = make(3);
     const struct tkv_slice bytes = encoded(&m);
@@ -426,48 +463,76 @@ static void check_refused(size_t offset, size_t size, uint64_t value)
     memcpy(writable(bytes) + offset, integer, size);
     sum_again(bytes);
     CHECK_EQ(refused(bytes, &err), TKV_CORRUPT);
-    CHECK_STR(err.file, "MANIFEST");
+    CHECK_EQ(err.offset, place);
     CHECK_EQ(err.seq, 0);
     release(bytes);
 }
 
+static void check_header_refused(size_t offset, uint64_t value)
+{
+    check_refused(offset, 8, value, AT_EPOCH);
+}
+
+/* A field of the second of three files, whose numbers are 1, 4 and 5. */
+static void check_file_refused(size_t offset, size_t size, uint64_t value)
+{
+    check_refused(AT_FILES + FILE_SIZE + offset, size, value, AT_FILES + FILE_SIZE);
+}
+
 TEST(what_no_encoder_writes_is_refused_even_with_right_checksums)
 {
-    const size_t file = AT_FILES + FILE_SIZE; /* the second of three: numbers 1, 4, 5 */
+    const uint64_t last = AT_FILES + 2 * FILE_SIZE;
 
-    check_refused(0, 1, 't');
-    check_refused(AT_SIZE, 8, 0);
-    check_refused(AT_EPOCH, 8, 0);
-    check_refused(AT_NEXT_NUMBER, 8, 0);
-    check_refused(AT_NEXT_NUMBER, 8, 5);
-    check_refused(AT_NEXT_NUMBER, 8, (1ull << 63) + 1);
-    check_refused(AT_SALT, 8, 0);
-    check_refused(AT_POSITION, 8, 4100);
-    check_refused(AT_FILE_OFFSET, 8, 8196);
-    check_refused(AT_FILE_OFFSET, 8, 8184);
-    check_refused(AT_SEQ_NEXT, 8, 0);
-    check_refused(AT_FILE_COUNT, 4, 2);
-    check_refused(AT_FILE_COUNT, 4, 4);
-    check_refused(AT_FILE_COUNT, 4, UINT32_MAX);
-    check_refused(AT_FILES + AT_NUMBER, 8, 0);
-    check_refused(file + AT_NUMBER, 8, 1);
-    check_refused(file + AT_NUMBER, 8, 5);
-    check_refused(file + AT_NUMBER, 8, 6);
-    check_refused(file + AT_DURABLE_SIZE, 8, 1ull << 40);
-    check_refused(file + AT_SEQ_BASE, 8, UINT64_MAX - UINT32_MAX + 1);
-    check_refused(file + AT_CLASS, 1, 0);
-    check_refused(file + AT_CLASS, 1, 4);
+    check_refused(0, 1, 't', 0);
+    check_refused(AT_SIZE, 8, 0, AT_SIZE);
+    check_header_refused(AT_EPOCH, 0);
+    check_header_refused(AT_NEXT_NUMBER, 0);
+    check_refused(AT_NEXT_NUMBER, 8, 5, last);
+    check_header_refused(AT_NEXT_NUMBER, (1ull << 63) + 1);
+    check_header_refused(AT_SALT, 0);
+    check_header_refused(AT_POSITION, 4100);
+    check_header_refused(AT_FILE_OFFSET, 8196);
+    check_header_refused(AT_FILE_OFFSET, 8184);
+    check_header_refused(AT_SEQ_NEXT, 0);
+    check_refused(AT_FILE_COUNT, 4, 2, AT_SIZE);
+    check_refused(AT_FILE_COUNT, 4, 4, AT_SIZE);
+    check_refused(AT_FILE_COUNT, 4, UINT32_MAX, AT_FILE_COUNT);
+    check_refused(AT_FILES + AT_NUMBER, 8, 0, AT_FILES);
+    check_file_refused(AT_NUMBER, 8, 1);
+    check_refused(AT_FILES + FILE_SIZE + AT_NUMBER, 8, 5, last);
+    check_file_refused(AT_NUMBER, 8, 6);
+    check_file_refused(AT_DURABLE_SIZE, 8, 1ull << 40);
+    check_file_refused(AT_SEQ_BASE, 8, UINT64_MAX - UINT32_MAX + 1);
+    check_file_refused(AT_CLASS, 1, 0);
+    check_file_refused(AT_CLASS, 1, 4);
     for (unsigned bit = 1; bit < 8; bit++)
-        check_refused(file + AT_FLAGS, 1, 1u << bit);
+        check_file_refused(AT_FLAGS, 1, 1u << bit);
     for (size_t at = AT_ZEROS; at < FILE_SIZE; at++) {
         if (at < AT_RECORD_SUM || at >= AT_RECORD_SUM + 8)
-            check_refused(file + at, 1, 0x80);
+            check_file_refused(at, 1, 0x80);
+    }
+}
+
+TEST(the_next_number_may_be_the_first_and_the_last)
+{
+    const uint64_t numbers[] = {1, 1ull << 63};
+
+    for (int i = 0; i < 2; i++) {
+        struct tkv_manifest m = make(0), back;
+        struct tkv_slice bytes;
+        struct tkv_error err;
+
+        m.next_number = numbers[i];
+        bytes = encoded(&m);
+        CHECK_OK(tkv_manifest_decode(bytes, &back, &err));
+        check_same(&back, &m);
+        release(bytes);
     }
 }
 
 TEST(a_manifest_too_large_to_be_read_is_not_written)
 {
-    struct tkv_manifest m = make(0);
+    struct tkv_manifest m = make(0), back;
     struct tkv_error err;
     uint8_t *bytes;
     size_t size;
@@ -479,6 +544,9 @@ TEST(a_manifest_too_large_to_be_read_is_not_written)
         m.files[i] = (struct tkv_manifest_file){i + 1, 0, 0, TKV_FILE_FRESH, false, i};
     CHECK_OK(tkv_manifest_encode(&m, &bytes, &size, &err));
     CHECK(size <= 16u * 1024 * 1024);
+    CHECK_OK(tkv_manifest_decode(tkv_bytes(bytes, size), &back, &err));
+    check_same(&back, &m);
+    tkv_manifest_release(&back);
     free(bytes);
     m.file_count++;
     CHECK_EQ(tkv_manifest_encode(&m, &bytes, &size, &err), TKV_TOO_BIG);
@@ -641,6 +709,8 @@ TEST(without_memory_no_manifest_is_written_and_none_is_read)
     memory_is_gone = true;
     CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_NO_MEMORY);
     memory_is_gone = false;
+    snprintf(text, sizeof text, " %zu bytes", size + 1);
+    CHECK(strstr(err.message, text) != NULL);
     CHECK_EQ(d.open_count, 0);
     free(bytes);
 }
@@ -706,5 +776,9 @@ TEST(no_manifest_an_empty_one_and_a_huge_one_are_told_apart)
     d.calls = 0;
     CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_CORRUPT);
     CHECK_EQ(d.calls, 3); /* open, size, close */
+    CHECK_EQ(err.offset, 1ull << 50);
+    d.files[0].pretended_size = 16u * 1024 * 1024; /* tried, but there is no such file */
+    CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_IO);
+    CHECK_EQ(err.os_errno, ENODATA);
     CHECK_EQ(d.open_count, 0);
 }

@@ -2,6 +2,8 @@
 /* Recovery where damage may hide writes: what is left is read, and it is said what is not. */
 #include "killed_store.h"
 
+#include <errno.h>
+
 TEST_MAIN
 
 static void open_damaged(struct fixture *f)
@@ -152,6 +154,115 @@ TEST(a_header_of_a_log_that_is_too_short_is_not_believed_when_it_contradicts_the
     CHECK(simdisk_file_truncate(f.disk, "wal.log", h.ring_end - TKV_BLOCK_SIZE) >= 0);
     open_damaged(&f);
     check_byte(&f, "a", 1); /* as of the manifest's checkpoint */
+    end(&f);
+}
+
+/* Keys in the data file since the manifest's checkpoint, since the header's, and in the log
+ * only; and the log is too short. */
+static void begin_with_short_log(struct fixture *f, struct tkv_wal_header *ret_header)
+{
+    begin(f);
+    put_bytes(f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "b", 2, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "c", 3, 100);
+    kill_process(f, SIMDISK_NOTHING_PENDING);
+    read_header(f, ret_header);
+    CHECK(simdisk_file_truncate(f->disk, "wal.log",
+                                ret_header->ring_end - TKV_BLOCK_SIZE) >= 0);
+}
+
+TEST(a_header_of_a_log_that_is_too_short_is_news_about_the_data_files)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+    uint8_t byte;
+
+    begin_with_short_log(&f, &h);
+    open_damaged(&f);
+    CHECK_EQ(f.report.gaps, 1);
+    CHECK_EQ(f.report.gap_bytes, h.ring_end - TKV_BLOCK_SIZE);
+    CHECK_EQ(f.report.seq_last, h.checkpoint.seq_next - 1);
+    check_byte(&f, "a", 1);
+    check_byte(&f, "b", 2);
+    CHECK_EQ(get(&f, "c", &byte), TKV_NOT_FOUND);
+    end(&f);
+}
+
+/* Not even its counters are looked at. */
+TEST(a_header_of_another_store_is_none_of_a_log_that_is_too_short)
+{
+    struct tkv_wal_header h;
+    struct tkv_manifest m;
+    struct fixture f;
+    uint8_t byte;
+
+    begin_with_short_log(&f, &h);
+    read_manifest(&f, &m);
+    for (uint64_t i = 0; i < 2; i++) {
+        h.uuid[0]++;
+        h.checkpoint.generation = (UINT64_C(1) << 62) + i;
+        write_header(&f, &h);
+    }
+    open_damaged(&f);
+    CHECK_EQ(f.report.gaps, 1);
+    CHECK(m.checkpoint.seq_next < h.checkpoint.seq_next);
+    CHECK_EQ(f.report.seq_last, m.checkpoint.seq_next - 1);
+    check_byte(&f, "a", 1);
+    CHECK_EQ(get(&f, "b", &byte), TKV_NOT_FOUND);
+    tkv_manifest_release(&m);
+    end(&f);
+}
+
+TEST(without_a_log_counters_at_their_end_are_refused_all_the_same)
+{
+    struct tkv_manifest m;
+    struct fixture f;
+
+    begin_killed(&f);
+    CHECK(simdisk_file_unlink(f.disk, "wal.log") >= 0);
+    read_manifest(&f, &m);
+    m.next_number = UINT64_C(1) << 62;
+    write_manifest(&f, &m);
+    f.options.read_only = true;
+    f.options.damage = TKV_DAMAGE_NEWEST;
+    CHECK_EQ(try_open(&f), TKV_CORRUPT);
+    CHECK_STR(err.file, "MANIFEST");
+    CHECK(strstr(err.message, "its next number is") != NULL);
+    end(&f);
+}
+
+static struct tkv_os real_os;
+
+/* Of all files the log alone is as large as that. */
+static int64_t read_no_log(struct tkv_os *os, int fd, void *buffer, size_t size,
+                           uint64_t offset)
+{
+    uint64_t all;
+
+    if (size > TKV_BLOCK_SIZE && real_os.file_size(os, fd, &all) == 0 && all == size)
+        return -EIO;
+    return real_os.read(os, fd, buffer, size, offset);
+}
+
+TEST(a_log_that_cannot_be_read_is_one_gap)
+{
+    struct tkv_wal_header h;
+    struct fixture f;
+
+    begin_killed(&f);
+    read_header(&f, &h);
+    f.options.read_only = true;
+    f.options.damage = TKV_DAMAGE_NEWEST;
+    real_os = f.disk->os;
+    f.disk->os.read = read_no_log;
+    CHECK_OK(try_open(&f));
+    CHECK_EQ(f.report.gaps, 1);
+    CHECK_EQ(f.report.gap_bytes, h.ring_end);
+    CHECK_EQ(f.report.groups_replayed, 0);
+    check_byte(&f, "a", 1);
+    f.disk->os = real_os;
     end(&f);
 }
 

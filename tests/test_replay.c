@@ -15,6 +15,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 TEST_MAIN
 
@@ -156,7 +157,7 @@ static void check_cut(struct log *log, size_t groups, uint64_t offset, uint64_t 
     CHECK_EQ(log->applied_count, groups);
     CHECK_EQ(log->replay.cut_offset, offset);
     CHECK_EQ(log->replay.cut_size, size);
-    CHECK(log->replay.cut_reason != NULL);
+    CHECK_EQ(log->replay.cut_reason != NULL, size > 0);
 }
 
 TEST(an_empty_log_ends_where_it_begins)
@@ -434,6 +435,63 @@ TEST(later_groups_of_the_next_lap_are_cut_too)
     CHECK_EQ(log->replay.position_seen, 67 * BLOCK);
 }
 
+/* Where the lost group ended, nobody knows: its header is unreadable. */
+TEST(the_cut_reaches_from_the_first_to_the_last_of_what_is_left)
+{
+    struct log *log = begin_log();
+    uint64_t lost;
+
+    log->offset = log->from.file_offset = START + 5 * BLOCK;
+    lost = add(log, 1, true);
+    next_lap(log);
+    for (int i = 0; i < 4; i++)
+        add(log, 1, true);
+    memset(log->file + START, 0, 3 * BLOCK);
+    log->file[lost + 12] ^= 1;
+    check_cut(log, 0, START + 3 * BLOCK, 3 * BLOCK);
+    CHECK_STR(log->replay.cut_reason, "a group that was not written completely");
+}
+
+/* Whatever its payload was: its number may have been seen. */
+TEST(a_torn_group_right_at_the_end_is_never_numbered_again)
+{
+    struct log *log = begin_log();
+
+    add(log, 1, false);
+    add(log, 3, false);
+    log->file[log->last + TKV_GROUP_HEADER_SIZE] ^= 1;
+    check_cut(log, 1, log->last, log->offset - log->last);
+    CHECK_EQ(log->replay.seq_next, 104);
+    CHECK_EQ(log->replay.position_seen, log->position);
+}
+
+/* Forged ones would bring the counters to their end. */
+TEST(of_later_groups_only_those_that_are_not_too_far_count)
+{
+    for (uint64_t beyond = 0; beyond <= 8; beyond += 8) {
+        struct log *log = begin_log();
+
+        add(log, 1, true);
+        log->offset += BLOCK;
+        log->position = log->from.position + FAR + beyond;
+        add(log, 1, true);
+        check_cut(log, 1, beyond == 0 ? log->last : 0, beyond == 0 ? BLOCK : 0);
+        CHECK_EQ(log->replay.position_seen,
+                 beyond == 0 ? log->position : log->from.position + BLOCK);
+        CHECK_EQ(log->replay.seq_next, beyond == 0 ? 102 : 101);
+
+        log = begin_log();
+        add(log, 1, true);
+        log->offset += BLOCK;
+        log->position += BLOCK;
+        log->seq = log->from.seq_next + FAR + beyond;
+        add(log, 1, true);
+        check_cut(log, 1, log->last, BLOCK);
+        CHECK_EQ(log->replay.position_seen, log->position);
+        CHECK_EQ(log->replay.seq_next, beyond == 0 ? log->seq : 101);
+    }
+}
+
 TEST(remains_of_an_earlier_lap_are_not_evidence_of_anything)
 {
     struct log *log = begin_log();
@@ -480,6 +538,20 @@ TEST(damage_is_told_by_the_header_and_by_a_later_group)
             CHECK_EQ(err.offset, START + BLOCK);
             CHECK_EQ(err.seq, 101);
         }
+    }
+}
+
+/* There it may have been if its header would have had room. */
+TEST(damage_right_at_the_end_is_placed_there_or_at_the_rings_start)
+{
+    for (uint64_t more = 0; more < 2; more++) {
+        struct log *log = begin_log();
+
+        add(log, 1, false);
+        log->durable_mark = log->position + 8;
+        log->size = log->offset + TKV_GROUP_HEADER_SIZE - more;
+        CHECK_EQ(run(log), TKV_CORRUPT);
+        CHECK_EQ(err.offset, more == 0 ? log->offset : START);
     }
 }
 
@@ -533,6 +605,33 @@ TEST(a_later_group_in_the_last_bytes_of_the_file_is_seen)
     CHECK_EQ(run(log), TKV_CORRUPT);
     log->size -= 1;
     CHECK_OK(run(log));
+}
+
+/* The file ends at a page that cannot be read. */
+TEST(nothing_behind_the_end_of_the_file_is_read)
+{
+    struct log *log = begin_log();
+    uint8_t *pages = mmap(NULL, sizeof log->file + BLOCK, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *const end = pages + sizeof log->file;
+
+    CHECK(pages != MAP_FAILED);
+    CHECK_EQ(mprotect(end, BLOCK, PROT_NONE), 0);
+    add(log, 1, false);
+    skip_to_block(log);
+    add(log, 1, false);
+    for (log->size = START; log->size <= START + 2 * BLOCK; log->size++) {
+        log->applied_count = 0;
+        memset(&log->replay, 0, sizeof log->replay);
+        log->replay.uuid = uuid;
+        log->replay.from = log->from;
+        memcpy(end - log->size, log->file, log->size);
+        CHECK_OK(
+            tkv_replay_run(&log->replay, end - log->size, log->size, apply, log, &err));
+        CHECK_EQ(log->applied_count,
+                 (log->size >= START + 96) + (log->size >= START + BLOCK + 96));
+    }
+    CHECK_EQ(munmap(pages, sizeof log->file + BLOCK), 0);
 }
 
 /* ---- The header blocks --------------------------------------------------------------- */
@@ -596,6 +695,22 @@ TEST(a_header_in_the_block_of_the_other_does_not_count)
     simdisk_free(b.disk);
 }
 
+/* The first one of a store lies in both; no other does. */
+TEST(only_the_first_header_may_lie_in_either_block)
+{
+    static const uint64_t generations[][2] = {{0, 0}, {1, 1}, {1, 2}, {3, 1}};
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct blocks b = write_blocks(generations[i][0], generations[i][1]);
+        static struct tkv_wal_header header;
+
+        CHECK_OK(read_blocks(&b, &header));
+        CHECK_EQ(header.checkpoint.generation, i == 0 ? 0 : 1);
+        CHECK_EQ(header.is_next_best, i >= 2);
+        simdisk_free(b.disk);
+    }
+}
+
 TEST(one_unreadable_header_block_leaves_the_other_and_is_told)
 {
     for (uint64_t i = 0; i < 2; i++) {
@@ -608,7 +723,11 @@ TEST(one_unreadable_header_block_leaves_the_other_and_is_told)
         CHECK_EQ(header.checkpoint.generation, i == 0 ? 7 : 6);
         CHECK(header.is_next_best);
         CHECK_EQ(simdisk_file_write(b.disk, "wal.log", &byte, 1, (1 - i) * BLOCK + 100), 1);
+        memset(&err, 0xee, sizeof err);
         CHECK_EQ(read_blocks(&b, &header), TKV_CORRUPT);
+        CHECK_STR(err.file, "wal.log");
+        CHECK_EQ(err.offset, 0);
+        CHECK_EQ(err.seq, 0);
         simdisk_free(b.disk);
     }
 }

@@ -440,7 +440,11 @@ TEST(a_checkpoint_behind_the_end_of_the_file_is_refused)
 
     CHECK_EQ(tkv_replay_run(&replay, file, sizeof file, NULL, NULL, &err), TKV_CORRUPT);
     CHECK(strstr(err.message, "beyond the file's end") != NULL);
+    CHECK_EQ(err.offset, RING_END);
+    CHECK_EQ(err.seq, 9);
     CHECK_EQ(replay.position, POSITION);
+    CHECK_EQ(replay.position_seen, POSITION);
+    CHECK_EQ(replay.file_offset, RING_END + 8);
     CHECK_EQ(replay.seq_next, 9);
 }
 

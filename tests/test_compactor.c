@@ -8,6 +8,7 @@
  * semaphores, and where instants matter its clock stands still: nothing depends on time.
  */
 #include "bytes.h"
+#include "held_locks.h"
 #include "pick.h"
 #include "test.h"
 #include "tombstones.h"
@@ -22,6 +23,7 @@ TEST_MAIN
 
 static struct tkv_error err;
 static int allocations_left = -1; /* -1: memory is there */
+static unsigned reallocations;
 static int thread_errno;
 
 void *__real_realloc(void *old, size_t size);
@@ -37,7 +39,19 @@ void *__wrap_realloc(void *old, size_t size)
         return NULL;
     if (allocations_left > 0)
         allocations_left--;
+    reallocations++;
     return __real_realloc(old, size);
+}
+
+static unsigned joins;
+
+int __real_pthread_join(pthread_t thread, void **ret_result);
+int __wrap_pthread_join(pthread_t thread, void **ret_result);
+
+int __wrap_pthread_join(pthread_t thread, void **ret_result)
+{
+    joins++;
+    return __real_pthread_join(thread, ret_result);
 }
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
@@ -78,8 +92,12 @@ static struct timespec now, deadlines[8];
 static unsigned sleeps;
 static clockid_t clock_of_sleeps = -1;
 
+static const pthread_condattr_t *attr_begun;
+
 int __real_clock_gettime(clockid_t clock, struct timespec *ret_now);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
+int __real_pthread_condattr_init(pthread_condattr_t *attr);
+int __wrap_pthread_condattr_init(pthread_condattr_t *attr);
 int __real_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr);
 int __wrap_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr);
 int __real_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
@@ -96,10 +114,19 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
     return 0;
 }
 
+int __wrap_pthread_condattr_init(pthread_condattr_t *attr)
+{
+    attr_begun = attr;
+    return __real_pthread_condattr_init(attr);
+}
+
 int __wrap_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attr)
 {
-    if (attr != NULL)
+    if (attr != NULL) {
+        CHECK(attr == attr_begun); /* nothing in it is left to chance */
         CHECK_EQ(pthread_condattr_getclock(attr, &clock_of_sleeps), 0);
+    }
+    attr_begun = NULL;
     return __real_pthread_cond_init(condition, attr);
 }
 
@@ -213,8 +240,10 @@ TEST(deletes_are_found_by_hash_and_keep_their_records)
     struct tkv_tombstones t = {0};
     unsigned needed = 0;
 
+    reallocations = 0;
     for (uint64_t i = 0; i < COUNT; i++)
         add(&t, i * 7919 % COUNT / 2, i + 1); /* two of each hash */
+    CHECK(reallocations <= 2 * 13);           /* twice as much each time, of both */
     CHECK_EQ(t.count, COUNT);
     CHECK_EQ(t.undecided, COUNT);
     CHECK_EQ(t.seq_max, COUNT);
@@ -465,6 +494,7 @@ TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
 {
     static struct work w;
 
+    joins = 0;
     thread_errno = EAGAIN;
     CHECK_EQ(tkv_worker_start(&w.worker, step, &w), EAGAIN);
     thread_errno = 0;
@@ -473,4 +503,5 @@ TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
     tkv_worker_stop(&w.worker);
     CHECK(tkv_is_zero((const uint8_t *)&w.worker, sizeof w.worker));
     CHECK_EQ(w.steps, 0);
+    CHECK_EQ(joins, 0);
 }

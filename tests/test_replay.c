@@ -698,7 +698,12 @@ TEST(a_header_in_the_block_of_the_other_does_not_count)
 /* The first one of a store lies in both; no other does. */
 TEST(only_the_first_header_may_lie_in_either_block)
 {
-    static const uint64_t generations[][2] = {{0, 0}, {1, 1}, {1, 2}, {3, 1}};
+    static const uint64_t generations[][2] = {
+        {0, 0},
+        {1, 1},
+        {1, 2},
+        {3, 1}
+    };
 
     for (unsigned i = 0; i < 4; i++) {
         struct blocks b = write_blocks(generations[i][0], generations[i][1]);

@@ -5,10 +5,11 @@
  *
  * Method: a log on the simulated disk with an owner that only takes notes. What was written is
  * read back group by group. Where threads matter, the leader is held in prepare() until the
- * others have joined.
+ * others have joined. Whoever unlocks must have locked (held_locks.h).
  */
 #include "bytes.h"
 #include "error.h"
+#include "held_locks.h"
 #include "record.h"
 #include "simdisk.h"
 #include "test.h"
@@ -24,6 +25,7 @@ TEST_MAIN
 #define BLOCK    TKV_BLOCK_SIZE
 #define POSITION (100 * (uint64_t)BLOCK)
 #define BLOCKS   16u
+#define MIB      (UINT64_C(1) << 20)
 
 static struct tkv_error err;
 static bool memory_is_gone;
@@ -33,9 +35,12 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 
+/* Memory is not zero when it is new. */
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
-    return memory_is_gone ? NULL : __real_aligned_alloc(alignment, size);
+    void *bytes = memory_is_gone ? NULL : __real_aligned_alloc(alignment, size);
+
+    return bytes == NULL ? NULL : memset(bytes, 0xa5, size);
 }
 
 /* The disk's own memory is small. */
@@ -150,6 +155,7 @@ static enum tkv_status open_log(struct owner *o, bool always, uint64_t size_max)
     };
 
     memcpy(config.uuid, uuid, sizeof config.uuid);
+    memset(&o->wal, 0xee, sizeof o->wal); /* whatever was there */
     return tkv_wal_open(&o->wal, &config, &err);
 }
 
@@ -274,6 +280,43 @@ TEST(a_new_log_is_zeros_behind_two_headers_and_on_disk)
     end(&o);
 }
 
+TEST(a_log_is_made_of_zeros_first_and_synced_last)
+{
+    const struct tkv_wal_header header = header_with(1);
+    struct owner o;
+
+    make_disk(&o);
+    simdisk_trace(o.disk);
+    CHECK_OK(tkv_wal_create(&o.disk->os, o.dir, &header, &err));
+    CHECK_STR(o.disk->trace, "truncate wal.log 0\n"
+                             "write wal.log 0 73728\n"
+                             "write wal.log 0 4096\n"
+                             "write wal.log 4096 4096\n"
+                             "sync wal.log\n");
+    end(&o);
+}
+
+/* An empty ring takes any group of a quarter of it. */
+TEST(a_group_grows_to_a_quarter_of_the_log_but_not_beyond_a_mebibyte)
+{
+    static const uint64_t sizes[][2] = {
+        {START + BLOCKS * BLOCK, (START + BLOCKS * BLOCK) / 4},
+        {4 * MIB - BLOCK,        MIB - BLOCK / 4             },
+        {4 * MIB,                MIB                         },
+        {4 * MIB + BLOCK,        MIB                         },
+        {64 * MIB,               MIB                         },
+    };
+
+    for (unsigned i = 0; i < 5; i++) {
+        struct owner o;
+
+        make_disk(&o);
+        CHECK_OK(open_log(&o, true, sizes[i][0]));
+        CHECK_EQ(o.wal.group_size_max, sizes[i][1]);
+        end(&o);
+    }
+}
+
 TEST(a_log_that_cannot_be_made_or_opened_leaves_nothing_open)
 {
     const struct tkv_wal_header header = header_with(1);
@@ -297,6 +340,8 @@ TEST(a_log_that_cannot_be_made_or_opened_leaves_nothing_open)
             if (status != TKV_OK) {
                 CHECK_STR(err.file, "wal.log");
                 CHECK_EQ(err.os_errno, EIO);
+                CHECK_EQ(simdisk_open_count(o.disk), 1); /* the directory */
+                CHECK(tkv_is_zero((const uint8_t *)&o.wal, sizeof o.wal));
                 failures++;
             }
             o.disk->fail_at = 0;
@@ -461,6 +506,30 @@ TEST(without_memory_a_write_is_refused_and_uses_no_sequence_number)
     }
 }
 
+TEST(a_group_that_fills_its_memory_wants_no_more)
+{
+    for (int always = 0; always < 2; always++) {
+        struct write fills, exceeds;
+        struct owner o;
+
+        begin(&o, always);
+        CHECK_OK(tkv_wal_grow(&o.wal, START + 2 * BLOCKS * BLOCK, &err));
+        CHECK_OK(commit(&o, 1, 100));
+        CHECK_OK(commit(&o, 1, 100)); /* there are two buffers */
+        make_write(&fills, 1, 64 * 1024 - TKV_GROUP_HEADER_SIZE - 27);
+        CHECK_EQ(fills.w.size, 64 * 1024 - TKV_GROUP_HEADER_SIZE);
+        make_write(&exceeds, 1, 64 * 1024 - TKV_GROUP_HEADER_SIZE - 26);
+        memory_is_gone = true;
+        CHECK_EQ(tkv_wal_commit(&o.wal, &exceeds.w, &err), TKV_NO_MEMORY);
+        CHECK_OK(tkv_wal_commit(&o.wal, &fills.w, &err));
+        memory_is_gone = false;
+        CHECK_EQ(o.applied, 3);
+        free(fills.bytes);
+        free(exceeds.bytes);
+        end(&o);
+    }
+}
+
 TEST(without_memory_a_log_is_not_made_and_does_not_grow)
 {
     const struct tkv_wal_header header = header_with(1);
@@ -560,13 +629,14 @@ struct writer {
 static void *write_one(void *argument)
 {
     struct writer *w = argument;
-    struct tkv_error own;
+    struct tkv_error own = {.status = TKV_BUSY};
     struct write write;
 
     make_write(&write, 1, 1000);
+    write.w.done = true; /* whatever was there */
     w->status = tkv_wal_commit(&w->owner->wal, &write.w, &own);
-    if (w->status != TKV_OK)
-        CHECK(own.status == w->status && own.message[0] != 0);
+    CHECK_EQ(own.status, w->status == TKV_OK ? TKV_BUSY : w->status);
+    CHECK_EQ(own.message[0] != 0, w->status != TKV_OK);
     free(write.bytes);
     return NULL;
 }
@@ -649,6 +719,27 @@ TEST(writers_who_do_not_fit_together_are_served_group_by_group)
     CHECK_EQ(state_of(&o).counters.records_max, 2);
     CHECK(!o.wal.leader_active);
     CHECK_EQ(o.wal.waiting_to_join, 0);
+    end(&o);
+}
+
+/* Two wait for a group to join, and there is one number left. */
+TEST(a_writer_who_waited_to_join_is_refused_when_the_numbers_have_ended_meanwhile)
+{
+    struct writer writers[4];
+    unsigned refused = 0;
+    struct owner o;
+
+    begin(&o, true);
+    o.wal.group_size_max = 1100; /* one of them */
+    o.wal.seq_next = INT64_MAX - 3;
+    write_together(&o, writers, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK(writers[i].status == TKV_OK || writers[i].status == TKV_TOO_BIG);
+        refused += writers[i].status == TKV_TOO_BIG;
+    }
+    CHECK_EQ(refused, 1);
+    CHECK_EQ(o.applied, 3);
+    CHECK_EQ(state_of(&o).seq_next, INT64_MAX);
     end(&o);
 }
 
@@ -737,20 +828,30 @@ TEST(a_failed_sync_poisons_the_log)
     end(&o);
 }
 
+/* What it returns then means nothing. */
+static int fail_to_map(struct tkv_os *os, int fd, size_t size, bool writable,
+                       void **ret_address)
+{
+    (void)fd;
+    (void)size;
+    (void)writable;
+    *ret_address = os;
+    return -ENOMEM;
+}
+
 TEST(without_a_mapping_a_failed_write_is_as_if_it_had_not_been)
 {
     struct tkv_group group;
     struct owner o;
 
     make_disk(&o);
-    o.disk->fail_kinds = SIMDISK_MAP;
-    o.disk->fail_count = 0;
-    o.disk->fail_errno = ENOMEM;
-    o.disk->fail_at = 1;
+    o.disk->os.map = fail_to_map;
     CHECK_OK(open_log(&o, false, START + BLOCKS * BLOCK));
     CHECK(o.wal.map == NULL);
     o.disk->fail_kinds = SIMDISK_WRITE;
     o.disk->fail_count = 0;
+    o.disk->fail_errno = ENOMEM;
+    o.disk->fail_at = 1;
     CHECK_EQ(commit(&o, 1, 100), TKV_NO_MEMORY); /* as the errno says */
     CHECK_EQ(o.applied, 0);
     CHECK_EQ(state_of(&o).head_position, POSITION);
@@ -774,6 +875,7 @@ TEST(a_header_goes_to_the_block_of_its_generation_with_what_the_log_knows)
 
         begin(&o, true);
         CHECK_OK(commit(&o, 1, 100));
+        header.ring_end = header.durable_mark = 4711; /* the log knows better */
         CHECK_OK(tkv_wal_write_header(&o.wal, &header, &err));
         CHECK_EQ(header.durable_mark, POSITION + BLOCK);
         CHECK_EQ(header.ring_end, START + BLOCKS * BLOCK);
@@ -862,6 +964,74 @@ TEST(a_log_grows_by_zeros_that_are_on_disk)
     end(&o);
 }
 
+TEST(a_log_grows_by_as_much_as_it_is_told)
+{
+    static uint8_t bytes[5 * MIB];
+    uint64_t ends[] = {START + BLOCKS * BLOCK + 5 * MIB / 2, 0, 0};
+
+    ends[1] = ends[0] + BLOCK;
+    ends[2] = ends[1] + MIB;
+    for (int direct = 0; direct < 2; direct++) {
+        struct simdisk *after;
+        struct owner o;
+
+        make_disk(&o);
+        o.disk->no_direct_sync = !direct;
+        CHECK_OK(open_log(&o, true, 8 * MIB));
+        for (int i = 0; i < 3; i++) {
+            CHECK_OK(tkv_wal_grow(&o.wal, ends[i], &err));
+            CHECK_EQ(simdisk_file_size(o.disk, "wal.log"), ends[i]);
+        }
+        after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+        CHECK_EQ(simdisk_file_read(after, "wal.log", bytes, sizeof bytes, 0), ends[2]);
+        CHECK(tkv_is_zero(bytes + START, ends[2] - START));
+        simdisk_free(after);
+        end(&o);
+    }
+}
+
+static struct tkv_os real_os;
+static uint64_t read_from, read_to; /* one read after another */
+static unsigned reads;
+
+static int64_t note_read(struct tkv_os *os, int fd, void *buffer, size_t size,
+                         uint64_t offset)
+{
+    reads++;
+    CHECK(size > 0 && size <= MIB);
+    CHECK_EQ(offset, reads == 1 ? read_from : read_to);
+    read_to = offset + size;
+    return real_os.read(os, fd, buffer, size, offset);
+}
+
+/* Else the first store into each of its pages would wait for the device. */
+TEST(what_a_mapped_log_grew_by_is_in_the_cache)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+
+    for (int mapped = 0; mapped < 2; mapped++) {
+        struct owner o;
+
+        make_disk(&o);
+        CHECK_OK(open_log(&o, !mapped, 8 * MIB));
+        CHECK_EQ(o.wal.map != NULL, mapped);
+        real_os = o.disk->os;
+        o.disk->os.read = note_read;
+        reads = 0;
+        read_from = before;
+        CHECK_OK(tkv_wal_grow(&o.wal, before + 2 * MIB, &err));
+        CHECK_EQ(reads, mapped ? 2 : 0);
+        CHECK_EQ(read_to, mapped ? before + 2 * MIB : 0);
+        reads = 0;
+        read_from = read_to;
+        CHECK_OK(tkv_wal_grow(&o.wal, before + 2 * MIB + BLOCK, &err));
+        CHECK_EQ(reads, mapped);
+        CHECK_EQ(read_to, mapped ? before + 2 * MIB + BLOCK : 0);
+        o.disk->os.read = real_os.read;
+        end(&o);
+    }
+}
+
 static void refuse_growth(bool direct, int error, enum tkv_status expected)
 {
     const uint64_t before = START + BLOCKS * BLOCK;
@@ -910,6 +1080,36 @@ TEST(a_growth_whose_fate_is_unknown_poisons_the_log)
         CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), TKV_IO);
         CHECK_EQ(state_of(&o).end, before);
         CHECK_EQ(tkv_wal_poisoned(&o.wal), TKV_IO);
+        end(&o);
+    }
+}
+
+/* Another thread of the parent held the lock, and closing is left to the parent. */
+TEST(the_locks_of_an_abandoned_log_are_left_as_they_are)
+{
+    static struct tkv_wal abandoned;
+    struct owner o;
+
+    begin(&o, true);
+    tkv_mutex_lock(&o.wal.lock);
+    tkv_wal_abandon(&o.wal);
+    memcpy(&abandoned, &o.wal, sizeof abandoned);
+    tkv_wal_close(&o.wal);
+    CHECK(memcmp(&o.wal, &abandoned, sizeof abandoned) == 0);
+    tkv_mutex_unlock(&o.wal.lock);
+    end(&o);
+}
+
+TEST(a_closed_log_is_as_if_zeroed_and_may_be_closed_again)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner o;
+
+        begin(&o, always);
+        CHECK_OK(commit(&o, 1, 100));
+        tkv_wal_close(&o.wal);
+        CHECK(tkv_is_zero((const uint8_t *)&o.wal, sizeof o.wal));
+        CHECK_EQ(simdisk_open_count(o.disk), 1); /* the directory */
         end(&o);
     }
 }

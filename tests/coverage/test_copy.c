@@ -19,6 +19,7 @@ TEST_MAIN
 
 static struct tkv_error err;
 static int memory_left = -1; /* allocations; -1: any number */
+static unsigned reallocations;
 static bool removal_fails;
 static const uint8_t uuid[16];
 
@@ -48,6 +49,7 @@ void *__wrap_realloc(void *old, size_t size)
         return NULL;
     if (memory_left > 0)
         memory_left--;
+    reallocations++;
     return __real_realloc(old, size);
 }
 
@@ -163,6 +165,45 @@ TEST(a_live_record_is_moved_and_one_that_the_index_does_not_point_at_is_dropped)
     CHECK(tkv_copy_balances(&f.job));
     CHECK(tkv_copy_install(&f.job, 0));
     CHECK(!tkv_copy_install(&f.job, 0)); /* it points elsewhere by now */
+    end(&f);
+}
+
+TEST(what_was_read_and_what_was_kept_is_counted_in_bytes)
+{
+    struct fixture f;
+    uint64_t end_of_first;
+
+    begin(&f);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, 0), 0), 0);
+    end_of_first = atomic_load(&f.file->size);
+    (void)add(&f, "gone", TKV_RECORD_PUT, 0);
+    (void)add(&f, "deleted", TKV_RECORD_DELETE, 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.records_in, 3);
+    CHECK_EQ(f.job.bytes_in, atomic_load(&f.file->size) - TKV_DATA_HEADER_SIZE);
+    CHECK_EQ(f.job.bytes_out, end_of_first - TKV_DATA_HEADER_SIZE);
+    end(&f);
+}
+
+/* And there is memory for each of them. */
+TEST(any_number_of_records_is_moved_with_few_allocations)
+{
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 1500; i++) {
+        char key[8];
+
+        snprintf(key, sizeof key, "%u", i);
+        point(&f, key, tkv_place(SLOT, add(&f, key, TKV_RECORD_PUT, 0), 0), 0);
+    }
+    reallocations = 0;
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.move_count, 1500);
+    CHECK(f.job.move_capacity >= 1500);
+    CHECK(reallocations <= 3); /* 256, 768, 1792 */
+    for (unsigned i = 0; i < 1500; i++)
+        CHECK_EQ(f.job.moves[i].to, tkv_place(SLOT + 1, i, 0));
     end(&f);
 }
 

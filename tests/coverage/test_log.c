@@ -5,6 +5,7 @@
  * Method: the log's owner holds the leader of a group until others have joined the next one;
  * what else happens meanwhile, the owner does, so nothing depends on time.
  */
+#include "../held_locks.h"
 #include "replay.h"
 #include "simdisk.h"
 #include "test.h"
@@ -265,6 +266,48 @@ TEST(a_group_that_waits_while_the_log_is_poisoned_is_refused_and_not_written)
     end(o);
 }
 
+TEST(a_group_takes_no_more_memory_than_the_least_power_of_two)
+{
+    static const size_t payloads[][2] = {
+        {100,   64 },
+        {65480, 64 }, /* with its header, all of it */
+        {65481, 128},
+    };
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct owner *o = begin(true);
+
+        CHECK_EQ(commit(o, payloads[i][0] - 27), TKV_OK); /* a record's own bytes */
+        CHECK_EQ(o->wal.buffers[0].capacity, payloads[i][1] * 1024);
+        end(o);
+    }
+}
+
+/* What is given back is taken anew for the next group. */
+TEST(a_group_of_more_than_four_mebibytes_gives_its_memory_back)
+{
+    for (int always = 0; always < 2; always++) {
+        struct owner *o = begin(always);
+        const struct tkv_wal_group_buffer *b = &o->wal.buffers[0];
+
+        CHECK_OK(tkv_wal_grow(&o->wal, LOG_SIZE_MAX, &err));
+        CHECK_EQ(commit(o, 100), TKV_OK);
+        CHECK_EQ(b->capacity, 64 * 1024);
+        o->wal.filling = 0;
+        CHECK_EQ(commit(o, 3 * 1024 * 1024), TKV_OK);
+        CHECK_EQ(b->capacity, 4 * 1024 * 1024);
+        o->wal.filling = 0;
+        CHECK_EQ(commit(o, 4 * 1024 * 1024), TKV_OK);
+        CHECK_EQ(b->capacity, 0);
+        CHECK(b->bytes == NULL);
+        o->wal.filling = 0;
+        CHECK_EQ(commit(o, 100), TKV_OK);
+        CHECK_EQ(b->capacity, 64 * 1024);
+        CHECK_EQ(records_in(o), 4);
+        end(o);
+    }
+}
+
 /* ---- Waiting for those who will come ------------------------------------------------------ */
 
 static uint64_t clock_us, turn_us; /* what it says, and how long a turn takes */
@@ -317,6 +360,8 @@ static unsigned turns_of_the_second_group(unsigned count)
 TEST(a_leader_waits_for_one_who_is_missing_among_few_and_not_among_many)
 {
     CHECK_EQ(turns_of_the_second_group(3), 8); /* two have come */
+    CHECK_EQ(turns_of_the_second_group(5), 8); /* four have */
+    CHECK_EQ(turns_of_the_second_group(6), 0); /* a sixth is missing, and not more */
     CHECK_EQ(turns_of_the_second_group(7), 0); /* six have */
 }
 

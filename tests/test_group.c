@@ -15,7 +15,7 @@
 
 TEST_MAIN
 
-static const uint8_t uuid[16] = "sixteen bytes..";
+static const uint8_t uuid[16] = "sixteen bytes...";
 
 #define GROUP_AT UINT64_C(8192)
 
@@ -123,6 +123,36 @@ TEST(a_group_is_laid_out_as_documented)
     CHECK_EQ(w.bytes[45], 1);
     CHECK_EQ(tkv_get_le16(w.bytes + 46), 0);
     CHECK_EQ(tkv_get_le32(w.bytes + 48), 0xabcdef01);
+}
+
+TEST(every_byte_of_a_groups_header_is_written)
+{
+    const struct written w = write_group();
+    struct written again = w;
+
+    memset(again.bytes, 0xff, TKV_GROUP_HEADER_SIZE);
+    CHECK_EQ(tkv_group_encode(&w.group, tkv_group_seed(uuid, GROUP_AT), again.bytes),
+             w.chain);
+    CHECK(memcmp(again.bytes, w.bytes, sizeof w.bytes) == 0);
+}
+
+TEST(the_first_group_of_a_store_counts_and_one_without_records_does_not)
+{
+    for (uint32_t count = 0; count < 2; count++) {
+        struct written w = write_group();
+        uint32_t size = 0;
+
+        if (count == 1)
+            size = (uint32_t)add_record(w.bytes + TKV_GROUP_HEADER_SIZE, 1, "a", "1");
+        tkv_put_le32(w.bytes + 12, size);
+        tkv_put_le64(w.bytes + 24, 1);
+        tkv_put_le32(w.bytes + 40, count);
+        seal_again(&w, size);
+        CHECK_EQ(is_readable(&w, GROUP_AT), count == 1);
+        w.bytes[TKV_GROUP_HEADER_SIZE + 4] ^= 1; /* and not when its record is damaged */
+        seal_again(&w, size);
+        CHECK(!is_readable(&w, GROUP_AT));
+    }
 }
 
 /* As docs/format.md has it: files of other versions begin with the same. */
@@ -318,6 +348,21 @@ TEST(a_full_header_block_keeps_all_its_files)
     CHECK(memcmp(&h, &back, sizeof h) == 0);
 }
 
+TEST(what_lies_behind_the_last_file_of_a_header_block_is_none)
+{
+    struct tkv_wal_header h = some_header(), back;
+    uint8_t block[TKV_BLOCK_SIZE];
+
+    h.files[3] = (struct tkv_wal_header_file){4, 4096, false, 4};
+    h.file_count = 4;
+    tkv_wal_header_encode(&h, block);
+    tkv_put_le32(block + 76, 3);
+    seal_block(block);
+    CHECK_EQ(decode(block, &back), TKV_OK);
+    CHECK_EQ(back.file_count, 3);
+    CHECK(tkv_is_zero((const uint8_t *)&back.files[3], sizeof back.files[3]));
+}
+
 TEST(every_flipped_bit_of_a_header_block_is_noticed)
 {
     const struct tkv_wal_header h = some_header();
@@ -343,6 +388,7 @@ TEST(a_header_block_that_no_writer_produces_is_refused)
         {12, 4, 0,                            TKV_UNSUPPORTED},
         {40, 8, 0,                            TKV_CORRUPT    }, /* salt */
         {48, 8, 81924,                        TKV_CORRUPT    }, /* position */
+        {48, 8, 81936,                        TKV_OK         },
         {56, 8, 8204,                         TKV_CORRUPT    }, /* file offset */
         {56, 8, 8192,                         TKV_OK         },
         {56, 8, 8184,                         TKV_CORRUPT    },

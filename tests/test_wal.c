@@ -100,10 +100,34 @@ static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret
                                        : TKV_OK;
 }
 
+/* Each write's records, one after another, with their numbers. */
+static void check_writes(const struct tkv_wal_applied *group)
+{
+    uint64_t seq = group->seq_first;
+    size_t at = 0;
+
+    for (const struct tkv_wal_write *w = group->writes; w != NULL; w = w->next) {
+        CHECK_EQ(w->payload_offset, at);
+        for (size_t i = 0; i < w->count; i++) {
+            struct tkv_record record;
+
+            CHECK_EQ(tkv_record_decode(tkv_bytes(group->payload + at + w->items[i].offset,
+                                                 w->size - w->items[i].offset),
+                                       &record),
+                     TKV_RECORD_GOOD);
+            CHECK_EQ(record.seq, seq++);
+        }
+        at += w->size;
+    }
+    CHECK_EQ(at, group->payload_size);
+    CHECK_EQ(seq, group->seq_next);
+}
+
 static void apply(void *context, const struct tkv_wal_applied *group)
 {
     struct owner *o = context;
 
+    check_writes(group);
     if (o->applied < 8)
         o->leaders[o->applied] = pthread_self();
     o->applied++;
@@ -383,6 +407,7 @@ TEST(what_a_write_held_before_makes_no_difference)
     write.w.next = &stale;
     write.w.status = TKV_IO;
     write.w.done = true;
+    write.w.payload_offset = 4711;
     CHECK_OK(tkv_wal_commit(&o.wal, &write.w, &err));
     CHECK_EQ(write.w.status, TKV_OK);
     CHECK_EQ(stale.status, TKV_BUSY); /* no part of the group */
@@ -437,6 +462,29 @@ TEST(a_durable_commit_is_one_write_of_whole_blocks_and_on_disk)
     CHECK_EQ(s.counters.bytes_written, 3 * BLOCK);
     CHECK_EQ(o.applied, 2);
     end(&o);
+}
+
+/* Whatever the group before has left in the memory. */
+TEST(what_lies_between_the_groups_is_zeros)
+{
+    static uint8_t bytes[START + BLOCKS * BLOCK];
+
+    for (int always = 0; always < 2; always++) {
+        uint64_t at = START;
+        struct owner o;
+
+        begin(&o, always);
+        for (size_t size = 4000; size > 3900; size -= 33) {
+            const size_t used = TKV_GROUP_HEADER_SIZE + 27 + size;
+
+            CHECK_OK(commit(&o, 1, size));
+            CHECK_EQ(simdisk_file_read(o.disk, "wal.log", bytes, sizeof bytes, 0),
+                     sizeof bytes);
+            CHECK(tkv_is_zero(bytes + at + used, sizeof bytes - at - used));
+            at = o.wal.ring.head.file_offset;
+        }
+        end(&o);
+    }
 }
 
 TEST(a_failed_write_poisons_the_log_and_nothing_is_applied)
@@ -634,6 +682,7 @@ static void *write_one(void *argument)
 
     make_write(&write, 1, 1000);
     write.w.done = true; /* whatever was there */
+    write.w.payload_offset = 4711;
     w->status = tkv_wal_commit(&w->owner->wal, &write.w, &own);
     CHECK_EQ(own.status, w->status == TKV_OK ? TKV_BUSY : w->status);
     CHECK_EQ(own.message[0] != 0, w->status != TKV_OK);

@@ -759,7 +759,7 @@ TEST(writers_who_do_not_fit_together_are_served_group_by_group)
     struct owner o;
 
     begin(&o, true);
-    o.wal.group_size_max = 2100; /* two of them */
+    o.wal.group_size_max = 2 * 1027; /* two of them, exactly */
     o.release_in_room = true;
     write_together(&o, writers, 14);
     for (unsigned i = 0; i < 14; i++)

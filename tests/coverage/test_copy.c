@@ -66,19 +66,28 @@ struct fixture {
     struct tkv_copy_job job;
     uint64_t seq;
     unsigned appended, expired;
+    enum tkv_record_kind last_kind; /* appended */
+    uint64_t last_seq;
     enum tkv_status append_fails;
 };
 
+/* The record is what the bytes say. */
 static enum tkv_status append(void *context, const struct tkv_record *record,
                               const uint8_t *bytes, size_t size, uint64_t *ret_place,
                               struct tkv_error *ret_err)
 {
     struct fixture *f = context;
+    struct tkv_record same;
 
-    (void)record;
-    (void)bytes;
-    (void)size;
     (void)ret_err;
+    CHECK_EQ(tkv_record_decode(tkv_bytes(bytes, size), &same), TKV_RECORD_GOOD);
+    CHECK_EQ(tkv_record_size(&same), size);
+    CHECK_EQ(record->kind, same.kind);
+    CHECK_EQ(record->seq, same.seq);
+    CHECK_EQ(record->key.size, same.key.size);
+    CHECK(memcmp(record->key.data, same.key.data, same.key.size) == 0);
+    f->last_kind = same.kind;
+    f->last_seq = same.seq;
     *ret_place = tkv_place(SLOT + 1, f->appended++, 0);
     return f->append_fails;
 }
@@ -165,6 +174,98 @@ TEST(a_live_record_is_moved_and_one_that_the_index_does_not_point_at_is_dropped)
     CHECK(tkv_copy_balances(&f.job));
     CHECK(tkv_copy_install(&f.job, 0));
     CHECK(!tkv_copy_install(&f.job, 0)); /* it points elsewhere by now */
+    end(&f);
+}
+
+TEST(a_move_says_from_where_to_where_and_how_much)
+{
+    struct fixture f;
+    uint64_t from, end_of_first;
+
+    begin(&f);
+    from = tkv_place(SLOT, add(&f, "large", TKV_RECORD_LARGE, 0), TKV_PLACE_LARGE);
+    point(&f, "large", from, 0);
+    end_of_first = atomic_load(&f.file->size);
+    point(&f, "lasts", tkv_place(SLOT, add(&f, "lasts", TKV_RECORD_PUT, NOW_MS + 1), 0),
+          NOW_MS + 1);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.move_count, 2);
+    CHECK_EQ(f.job.moves[0].hash, tkv_index_hash(f.index, tkv_text("large")));
+    CHECK_EQ(f.job.moves[0].from, from);
+    CHECK_EQ(f.job.moves[0].to, tkv_place(SLOT + 1, 0, 0));
+    CHECK_EQ(f.job.moves[0].size, end_of_first - TKV_DATA_HEADER_SIZE);
+    CHECK_EQ(f.job.moves[1].hash, tkv_index_hash(f.index, tkv_text("lasts")));
+    CHECK_EQ(f.job.moves[1].to, tkv_place(SLOT + 1, 1, 0));
+    CHECK_EQ(f.job.moves[1].size, atomic_load(&f.file->size) - end_of_first);
+    CHECK(tkv_copy_install(&f.job, 0));
+    CHECK(tkv_copy_install(&f.job, 1));
+    end(&f);
+}
+
+TEST(a_reference_and_a_value_at_the_same_place_are_not_the_same)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "large", tkv_place(SLOT, add(&f, "large", TKV_RECORD_LARGE, 0), 0), 0);
+    point(&f, "value",
+          tkv_place(SLOT, add(&f, "value", TKV_RECORD_PUT, 0), TKV_PLACE_LARGE), 0);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.move_count, 0);
+    CHECK_EQ(f.job.records_dropped, 2);
+    end(&f);
+}
+
+TEST(the_first_record_that_cannot_be_written_ends_it)
+{
+    struct fixture f;
+
+    begin(&f);
+    point(&f, "one", tkv_place(SLOT, add(&f, "one", TKV_RECORD_PUT, 0), 0), 0);
+    point(&f, "two", tkv_place(SLOT, add(&f, "two", TKV_RECORD_PUT, 0), 0), 0);
+    f.append_fails = TKV_NO_SPACE;
+    CHECK_EQ(tkv_copy_run(&f.job, &err), TKV_NO_SPACE);
+    CHECK_EQ(f.appended, 1);
+    CHECK_EQ(f.job.move_count, 0);
+    end(&f);
+}
+
+TEST(deletes_come_in_the_order_of_their_hashes)
+{
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 20; i++) {
+        char key[8];
+
+        snprintf(key, sizeof key, "%u", i);
+        (void)add(&f, key, TKV_RECORD_DELETE, 0);
+    }
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.tombstones.count, 20);
+    for (size_t i = 1; i < 20; i++)
+        CHECK(f.job.tombstones.items[i - 1].hash < f.job.tombstones.items[i].hash);
+    end(&f);
+}
+
+/* At the moment when it expires it has expired. */
+TEST(an_expired_record_that_is_needed_is_written_as_a_delete_with_its_number)
+{
+    struct fixture f;
+
+    begin(&f);
+    (void)add(&f, "gone", TKV_RECORD_DELETE, 0);
+    (void)add(&f, "now", TKV_RECORD_PUT, NOW_MS);
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(f.job.tombstones.count, 2);
+    for (size_t i = 0; i < 2; i++)
+        f.job.tombstones.items[i].needed = f.job.tombstones.items[i].seq == 2;
+    CHECK_OK(tkv_copy_tombstones(&f.job, &err));
+    CHECK_EQ(f.appended, 1);
+    CHECK_EQ(f.last_kind, TKV_RECORD_DELETE);
+    CHECK_EQ(f.last_seq, 2);
+    CHECK_EQ(f.job.records_dropped, 1);
+    CHECK(tkv_copy_balances(&f.job));
     end(&f);
 }
 

@@ -114,6 +114,14 @@ void *__wrap_malloc(size_t size)
     return size >= MEMORY_MAX ? NULL : __real_malloc(size);
 }
 
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return size >= MEMORY_MAX ? NULL : __real_aligned_alloc(alignment, size);
+}
+
 /* ---- What is refused ------------------------------------------------------------------- */
 
 TEST(a_header_with_a_data_file_that_the_manifest_does_not_list_is_refused)

@@ -468,3 +468,21 @@ TEST(a_checkpoint_whose_manifest_fails_leaves_the_last_one_as_it_was)
     CHECK_EQ(usage_of(&f).records, 3);
     end(&f);
 }
+
+TEST(each_checkpoint_is_counted_once)
+{
+    struct tkv_stats stats;
+    struct fixture f;
+    uint64_t before;
+
+    begin(&f);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    before = stats.checkpoints;
+    for (unsigned i = 1; i <= 3; i++) {
+        put_bytes(&f, "key", (uint8_t)i, 100);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        CHECK_OK(tkv_stats(f.store, &stats, &err));
+        CHECK_EQ(stats.checkpoints, before + i);
+    }
+    end(&f);
+}

@@ -59,6 +59,17 @@ bool __wrap_tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key,
     return !removal_fails && __real_tkv_index_remove_at(index, key, hash, place, ret_old);
 }
 
+static unsigned peeks; /* nodes that were fetched ahead */
+
+bool __real_tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess);
+bool __wrap_tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess);
+
+bool __wrap_tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
+{
+    peeks++;
+    return __real_tkv_index_peek(index, hash, ret_guess);
+}
+
 struct fixture {
     struct simdisk *disk;
     struct tkv_datafile *file;
@@ -487,8 +498,8 @@ TEST(the_keys_that_follow_are_seen_as_far_as_there_are_records_in_memory)
     end(&f);
 }
 
-/* Fetching ahead is in windows: whatever the number of records, each is judged once. */
-TEST(any_number_of_records_is_judged_one_by_one)
+/* In windows: whatever the number of records, each is fetched once and judged once. */
+TEST(any_number_of_records_is_fetched_ahead_and_judged_one_by_one)
 {
     for (unsigned count = 0; count < 50; count++) {
         struct fixture f;
@@ -500,13 +511,34 @@ TEST(any_number_of_records_is_judged_one_by_one)
             snprintf(name, sizeof name, "%u", i);
             point(&f, name, tkv_place(SLOT, add(&f, name, TKV_RECORD_PUT, 0), 0), 0);
         }
+        peeks = 0;
         CHECK_OK(tkv_copy_run(&f.job, &err));
+        CHECK_EQ(peeks, count);
         CHECK_EQ(f.job.move_count, count);
         CHECK_EQ(f.job.records_in, count);
         for (unsigned i = 0; i < count; i++)
             CHECK(tkv_copy_install(&f.job, i));
+        CHECK_EQ(peeks, 2 * count);
         for (unsigned i = 0; i < count; i++)
             CHECK(!tkv_copy_install(&f.job, i)); /* it is there already */
         end(&f);
     }
+}
+
+TEST(a_delete_of_any_size_is_kept_whole)
+{
+    static uint8_t record[20000];
+    struct tkv_tombstones t = {.count = 0};
+    size_t at = 0;
+
+    for (uint32_t size = 5000; size <= sizeof record; size += 5000) {
+        memset(record, (int)(size / 100), size);
+        CHECK_OK(tkv_tombstones_add(&t, size, size, record, size, &err));
+        CHECK_EQ(t.items[t.count - 1].at, at);
+        CHECK_EQ(t.items[t.count - 1].size, size);
+        CHECK(memcmp(t.bytes + at, record, size) == 0);
+        at += size;
+        CHECK(t.bytes_capacity >= at);
+    }
+    tkv_tombstones_release(&t);
 }

@@ -15,6 +15,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
@@ -43,7 +44,7 @@ void *__wrap_realloc(void *old, size_t size)
     return __real_realloc(old, size);
 }
 
-static unsigned joins;
+static atomic_uint joins; /* by any thread */
 
 int __real_pthread_join(pthread_t thread, void **ret_result);
 int __wrap_pthread_join(pthread_t thread, void **ret_result);
@@ -503,5 +504,5 @@ TEST(a_worker_whose_thread_cannot_be_made_does_nothing)
     tkv_worker_stop(&w.worker);
     CHECK(tkv_is_zero((const uint8_t *)&w.worker, sizeof w.worker));
     CHECK_EQ(w.steps, 0);
-    CHECK_EQ(joins, 0);
+    CHECK_EQ(atomic_load(&joins), 0);
 }

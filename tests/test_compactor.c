@@ -15,9 +15,9 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 TEST_MAIN

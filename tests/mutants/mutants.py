@@ -39,7 +39,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "lib/survivors.c": ["test_survivors"], "lib/reclaim.c": ["test_survivors"],
          "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
-         "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor"],
+         "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor", "test_copy"],
          "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}
 STORES = ["test_found", "test_guards", "test_checkpoint", "test_reclaim", "test_reclaim_failures", "test_refusals",
           "test_corners", "test_store -threads -100_mb"]

@@ -10,6 +10,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #define HELD_LOCKS_MAX 8u
 
@@ -27,6 +28,16 @@ static inline unsigned held_lock(const pthread_mutex_t *mutex)
     while (i < HELD_LOCKS_MAX && held_locks[i] != mutex)
         i++;
     return i;
+}
+
+/* For a thread that ends. */
+static inline bool holds_no_lock(void)
+{
+    for (unsigned i = 0; i < HELD_LOCKS_MAX; i++) {
+        if (held_locks[i] != NULL)
+            return false;
+    }
+    return true;
 }
 
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)

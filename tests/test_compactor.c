@@ -55,11 +55,29 @@ int __wrap_pthread_join(pthread_t thread, void **ret_result)
     return __real_pthread_join(thread, ret_result);
 }
 
+/* The one thread that there is at a time. */
+static struct {
+    void *(*run)(void *);
+    void *argument;
+} begun;
+
+static void *run_and_hold_nothing(void *unused)
+{
+    void *const result = begun.run(begun.argument);
+
+    (void)unused;
+    CHECK(holds_no_lock());
+    return result;
+}
+
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                           void *(*run)(void *), void *argument)
 {
-    return thread_errno != 0 ? thread_errno
-                             : __real_pthread_create(thread, attr, run, argument);
+    if (thread_errno != 0)
+        return thread_errno;
+    begun.run = run;
+    begun.argument = argument;
+    return __real_pthread_create(thread, attr, run_and_hold_nothing, NULL);
 }
 
 static int sign(int value)

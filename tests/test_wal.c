@@ -683,6 +683,7 @@ static void *write_one(void *argument)
     make_write(&write, 1, 1000);
     write.w.done = true; /* whatever was there */
     write.w.payload_offset = 4711;
+    memset(&write.w.woken, 0xee, sizeof write.w.woken);
     w->status = tkv_wal_commit(&w->owner->wal, &write.w, &own);
     CHECK_EQ(own.status, w->status == TKV_OK ? TKV_BUSY : w->status);
     CHECK_EQ(own.message[0] != 0, w->status != TKV_OK);
@@ -835,6 +836,20 @@ TEST(a_relaxed_commit_is_in_the_log_at_once_and_on_disk_after_a_sync)
     CHECK(is_on_disk(&o, START) && is_on_disk(&o, START + 184));
     CHECK_EQ(state_of(&o).durable, POSITION + 368);
     CHECK_EQ(state_of(&o).counters.syncs, 1);
+    end(&o);
+}
+
+TEST(a_commit_into_a_mapped_log_is_no_write)
+{
+    struct owner o;
+
+    begin(&o, false);
+    o.disk->fail_kinds = SIMDISK_WRITE;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = EIO;
+    o.disk->fail_at = 1;
+    CHECK_OK(commit(&o, 1, 100));
+    CHECK_EQ(o.disk->fail_count, 0);
     end(&o);
 }
 

@@ -615,6 +615,9 @@ TEST(a_full_ring_asks_its_owner_for_room)
         CHECK_EQ(o.rooms, 2);
         CHECK_EQ(o.last.end.lap, 1);
         CHECK(tkv_wal_has_room(&o.wal, BLOCK));
+        CHECK(state_of(&o).wrapped);
+        tkv_wal_release(&o.wal, &o.wal.ring.head);
+        CHECK(!state_of(&o).wrapped);
         end(&o);
     }
 }

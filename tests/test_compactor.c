@@ -310,6 +310,22 @@ TEST(a_delete_is_needed_for_older_records_only)
     tkv_tombstones_release(&t);
 }
 
+TEST(a_delete_of_a_long_key_has_room)
+{
+    static uint8_t record[60000];
+    struct tkv_tombstones t = {0};
+
+    memset(record, 7, sizeof record);
+    for (uint32_t size = 10000; size <= sizeof record; size += 25000) {
+        CHECK_OK(tkv_tombstones_add(&t, size, size, record, size, &err));
+        CHECK(t.bytes_capacity >= t.bytes_size);
+    }
+    CHECK_EQ(t.bytes_size, 10000 + 35000 + 60000);
+    for (size_t i = 0; i < t.bytes_size; i++)
+        CHECK_EQ(t.bytes[i], 7);
+    tkv_tombstones_release(&t);
+}
+
 TEST(without_memory_a_delete_is_refused_and_the_others_stay)
 {
     const uint8_t record[100] = {1};

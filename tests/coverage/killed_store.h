@@ -82,4 +82,15 @@ static inline void expect_both(struct fixture *f)
     check_byte(f, "b", 2);
 }
 
+/* For `why`, at the beginning of `file`. */
+static inline void expect_refused(struct fixture *f, const char *file, const char *why)
+{
+    memset(&err, 0xee, sizeof err); /* every field is filled in */
+    CHECK_EQ(try_open(f), TKV_CORRUPT);
+    CHECK_STR(err.file, file);
+    CHECK_EQ(err.offset, 0);
+    CHECK_EQ(err.seq, 0);
+    CHECK(strstr(err.message, why) != NULL);
+}
+
 #endif

@@ -33,8 +33,8 @@ CORE = ["wal/commit.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c"
         "compactor/tombstones.c", "compactor/worker.c", "lib/reclaim.c", "lib/survivors.c", "lib/judge.c"]
 UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_replay", "test_log"],
          "wal/ring.c": ["test_ring", "test_log"], "wal/wal.c": ["test_wal", "test_log"],
-         "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_damaged"],
-         "lib/recover_state.c": ["test_recover", "test_recover_damaged"],
+         "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_log", "test_recover_damaged"],
+         "lib/recover_state.c": ["test_recover_log", "test_recover", "test_recover_damaged"],
          "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
          "lib/survivors.c": ["test_survivors"], "lib/reclaim.c": ["test_survivors"],
          "lib/checkpoint.c": ["test_survivors"],

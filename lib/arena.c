@@ -250,7 +250,8 @@ struct tkv_arena *tkv_arena_new(void)
     for (unsigned i = 0; i < LARGE_LISTS; i++)
         tkv_list_init(&arena->large_reserved[i]);
     tkv_list_init(&arena->large_taken);
-    arena->bytes = sizeof *arena;
+    arena->bytes =
+        sizeof *arena - sizeof arena->chunks.bases; /* of which little is touched */
     return arena;
 }
 
@@ -316,6 +317,11 @@ void tkv_arena_give(struct tkv_arena *arena, void *object, size_t size)
     assert(large->size == size);
     tkv_list_remove(&large->link);
     free_large(arena, large);
+}
+
+uint32_t tkv_arena_number(const void *object, size_t size)
+{
+    return size <= CLASS_BYTES_MAX ? tkv_chunk_number(page_of(object)->chunk, object) : 0;
 }
 
 struct tkv_chunks *tkv_arena_chunks(struct tkv_arena *arena)

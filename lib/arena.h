@@ -35,6 +35,10 @@ void *tkv_arena_take(struct tkv_arena *arena, size_t size);
 /* Give back an object of `size` bytes. */
 void tkv_arena_give(struct tkv_arena *arena, void *object, size_t size);
 
+/* A number for a taken object of `size` bytes, see chunks.h; 0 if it has none, as those above
+ * 4 KiB. */
+uint32_t tkv_arena_number(const void *object, size_t size);
+
 /* Where its pages come from, for who gets memory ready ahead. */
 struct tkv_chunks *tkv_arena_chunks(struct tkv_arena *arena);
 

@@ -9,12 +9,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CHUNK_BYTES_MAX ((size_t)2 * 1024 * 1024)
-
 /* More is wanted below so many free pages, some 6,000 objects of 80 bytes, and once a chunk is
  * a small share of the whole. */
 #define AHEAD_PAGES     8u
-#define AHEAD_BYTES_MIN (4 * CHUNK_BYTES_MAX)
+#define AHEAD_BYTES_MIN (4 * TKV_CHUNK_BYTES_MAX)
 #define TOUCH_BYTES     4096u
 
 struct tkv_chunk {
@@ -23,10 +21,35 @@ struct tkv_chunk {
     size_t size;
     uint32_t free_pages; /* one bit for each */
     uint32_t all_pages;
+    uint32_t number; /* TKV_NUMBERED_CHUNKS: none */
 };
 
-static_assert(CHUNK_BYTES_MAX / TKV_PAGE_BYTES <= 32,
+static_assert(TKV_CHUNK_BYTES_MAX / TKV_PAGE_BYTES <= 32,
               "free_pages has a bit for every page");
+static_assert(TKV_CHUNK_BYTES_MAX / 8 == 1u << TKV_NUMBER_OFFSET_BITS,
+              "a number has room for every object of a chunk");
+
+/* ---- Numbers ------------------------------------------------------------------------- */
+
+static void number_chunk(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    uint32_t number = 0;
+
+    while (number < TKV_NUMBERED_CHUNKS && chunks->bases[number] != NULL)
+        number++;
+    if (number < TKV_NUMBERED_CHUNKS)
+        chunks->bases[number] = chunk->base;
+    chunk->number = number;
+}
+
+uint32_t tkv_chunk_number(const struct tkv_chunk *chunk, const void *object)
+{
+    const size_t offset = (size_t)((const uint8_t *)object - chunk->base);
+
+    if (chunk->number == TKV_NUMBERED_CHUNKS)
+        return 0;
+    return chunk->number << TKV_NUMBER_OFFSET_BITS | (uint32_t)(offset / 8);
+}
 
 /* ---- Mapping ------------------------------------------------------------------------- */
 
@@ -60,7 +83,7 @@ static struct tkv_chunk *map_chunk(size_t size)
         return NULL;
     }
 #ifdef MADV_HUGEPAGE
-    if (size == CHUNK_BYTES_MAX)
+    if (size == TKV_CHUNK_BYTES_MAX)
         (void)madvise(chunk->base, size, MADV_HUGEPAGE); /* only a wish */
 #endif
     chunk->size = size;
@@ -69,19 +92,25 @@ static struct tkv_chunk *map_chunk(size_t size)
     return chunk;
 }
 
+static void adopt(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
+{
+    chunks->bytes += chunk->size + sizeof *chunk;
+    number_chunk(chunks, chunk);
+}
+
 /* Of the size that there are enough others for, or a small one. */
 static struct tkv_chunk *next_chunk(struct tkv_chunks *chunks)
 {
     struct tkv_chunk *chunk;
     size_t size = TKV_PAGE_BYTES;
 
-    while (size < CHUNK_BYTES_MAX && size * 2 <= chunks->bytes)
+    while (size < TKV_CHUNK_BYTES_MAX && size * 2 <= chunks->bytes)
         size *= 2;
     chunk = map_chunk(size);
     if (chunk == NULL && size > TKV_PAGE_BYTES)
         chunk = map_chunk(TKV_PAGE_BYTES);
     if (chunk != NULL)
-        chunks->bytes += chunk->size + sizeof *chunk;
+        adopt(chunks, chunk);
     return chunk;
 }
 
@@ -90,6 +119,8 @@ static bool unmap_chunk(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
     if (munmap(chunk->base, chunk->size) != 0)
         return false; /* the system has no room to note the hole: the chunk stays usable */
     chunks->bytes -= chunk->size + sizeof *chunk;
+    if (chunk->number < TKV_NUMBERED_CHUNKS)
+        chunks->bases[chunk->number] = NULL;
     free(chunk);
     return true;
 }
@@ -131,8 +162,11 @@ static void retire(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
 
 void tkv_chunks_init(struct tkv_chunks *chunks)
 {
-    *chunks = (struct tkv_chunks){.bytes = 0};
     tkv_list_init(&chunks->list);
+    chunks->spare = NULL;
+    chunks->bytes = 0;
+    chunks->free_pages = 0;
+    chunks->taken = chunks->taken_before = 0;
 }
 
 void tkv_chunks_release(struct tkv_chunks *chunks)
@@ -211,7 +245,7 @@ void tkv_chunks_trim(struct tkv_chunks *chunks)
 
 struct tkv_chunk *tkv_chunk_new(void)
 {
-    struct tkv_chunk *chunk = map_chunk(CHUNK_BYTES_MAX);
+    struct tkv_chunk *chunk = map_chunk(TKV_CHUNK_BYTES_MAX);
 
     for (size_t at = 0; chunk != NULL && at < chunk->size; at += TOUCH_BYTES)
         ((volatile uint8_t *)chunk->base)[at] = 0;
@@ -220,6 +254,6 @@ struct tkv_chunk *tkv_chunk_new(void)
 
 void tkv_chunks_add(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
 {
-    chunks->bytes += chunk->size + sizeof *chunk;
+    adopt(chunks, chunk);
     keep_spare(chunks, chunk);
 }

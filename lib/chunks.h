@@ -4,7 +4,8 @@
  * Pages come from chunks that grow from 64 KiB to 2 MiB and then ask for transparent huge
  * pages. A chunk whose last page is given back goes back to the system, except for one.
  *
- * Not thread-safe but for tkv_chunk_new(); the owner serialises.
+ * Not thread-safe but for tkv_chunk_new(), and for tkv_chunks_object() of an object that is
+ * taken; the owner serialises.
  */
 #ifndef TKV_CHUNKS_H
 #define TKV_CHUNKS_H
@@ -16,6 +17,20 @@
 
 #define TKV_PAGE_BYTES ((size_t)64 * 1024)
 
+#define TKV_CHUNK_BYTES_MAX ((size_t)2 * 1024 * 1024)
+
+/*
+ * An object in a chunk has a number that is shorter than its address. 0 is none's: the first
+ * bytes of a page are nobody's object. Chunks above 32 GiB have no numbers.
+ *
+ *     31       18 17               0
+ *     +----------+-----------------+
+ *     | chunk    | offset / 8      |
+ *     +----------+-----------------+
+ */
+#define TKV_NUMBER_OFFSET_BITS 18u
+#define TKV_NUMBERED_CHUNKS    (1u << (32u - TKV_NUMBER_OFFSET_BITS))
+
 struct tkv_chunk;
 
 struct tkv_chunks {
@@ -25,9 +40,20 @@ struct tkv_chunks {
     size_t free_pages;       /* of those in the list */
     uint64_t taken;          /* pages, ever */
     uint64_t taken_before;   /* when tkv_chunks_want_more() was last asked */
+    uint8_t *bases
+        [TKV_NUMBERED_CHUNKS]; /* by number; those that were never used are untouched */
 };
 
-void tkv_chunks_init(struct tkv_chunks *chunks);
+static inline void *tkv_chunks_object(const struct tkv_chunks *chunks, uint32_t number)
+{
+    return chunks->bases[number >> TKV_NUMBER_OFFSET_BITS] +
+           (size_t)(number & ((UINT32_C(1) << TKV_NUMBER_OFFSET_BITS) - 1)) * 8;
+}
+
+/* 0: it has none. `object` is aligned to 8 and inside of the chunk. */
+uint32_t tkv_chunk_number(const struct tkv_chunk *chunk, const void *object);
+
+void tkv_chunks_init(struct tkv_chunks *chunks);    /* of zeroed memory */
 void tkv_chunks_release(struct tkv_chunks *chunks); /* and every page, taken or not */
 
 /* A page, aligned to its size. NULL: out of memory. *ret_chunk is what it is given back to. */

@@ -7,25 +7,12 @@
  *
  * Threads: every call locks the shards it touches, one at a time.
  */
-#include "index_table.h"
+#include "index_line.h"
 
-#include "chunks.h"
 #include "error.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-/* ---- Entries --------------------------------------------------------------------- */
-
-static size_t key_offset(bool expires)
-{
-    return sizeof(struct entry) + (expires ? sizeof(struct expiry) : 0);
-}
-
-static size_t entry_size(size_t key_size, bool expires)
-{
-    return key_offset(expires) + key_size;
-}
 
 /* ---- The arena, shared by all shards --------------------------------------------- */
 
@@ -112,79 +99,109 @@ static void shrink_if_sparse(struct tkv_index *index, struct shard *shard)
         tkv_index_resize(index, shard, table->log2_num_buckets - 1);
 }
 
-static void rebuild_filter(UT_hash_bucket *bucket)
+static struct line *line_of(struct shard *shard, uint32_t hashv) TKV_REQUIRES(shard->lock)
 {
-    bucket->expand_mult = 0;
-    for (const UT_hash_handle *hh = bucket->hh_head; hh != NULL; hh = hh->hh_next)
-        bucket->expand_mult |= filter_bit(hh->hashv);
+    return line_at(shard->table.buckets, hashv & (shard->table.num_buckets - 1));
 }
 
-static UT_hash_bucket *bucket_of(struct shard *shard, uint64_t hash)
-    TKV_REQUIRES(shard->lock)
+static void set_place(struct tkv_index *index, struct shard *shard, struct entry *entry,
+                      uint64_t place) TKV_REQUIRES(shard->lock)
 {
-    return &shard->table.buckets[(uint32_t)hash & (shard->table.num_buckets - 1)];
-}
+    struct line *line = line_of(shard, entry->hh.hashv);
+    const unsigned slot = slot_of(index, line, entry);
 
-static void set_place(struct shard *shard, struct entry *entry, uint64_t place)
-    TKV_REQUIRES(shard->lock)
-{
     entry->place = place;
-    bucket_of(shard, entry->hh.hashv)->count = guess_of(place);
+    if (slot != NO_SLOT)
+        line->slots[slot].guess = guess_of(place);
 }
 
-static void set_location(struct shard *shard, struct entry *entry,
-                         const struct tkv_location *location) TKV_REQUIRES(shard->lock)
+static uint64_t flagged_place(const struct tkv_location *location)
 {
-    const bool expires = location->expires_at_ms != 0;
-
-    set_place(shard, entry,
-              without_expires(location->place) | (expires ? TKV_PLACE_EXPIRES : 0));
-    fill_entry(entry, location->size, location->seq_low);
+    return without_expires(location->place) |
+           (location->expires_at_ms != 0 ? TKV_PLACE_EXPIRES : 0);
 }
 
 /* The address may be out of date or mixed from two tables: it is good for a prefetch only. */
-static uintptr_t guess_bucket(struct shard *shard, uint64_t hash)
+static uintptr_t guess_line(struct shard *shard, uint64_t hash)
 {
     const unsigned count = atomic_load_explicit(&shard->bucket_count, memory_order_relaxed);
     const UT_hash_bucket *buckets =
         atomic_load_explicit(&shard->buckets, memory_order_relaxed);
 
-    return (uintptr_t)buckets + ((uint32_t)hash & (count - 1)) * sizeof *buckets;
+    return (uintptr_t)buckets + (hashv_of(hash) & (count - 1)) * sizeof *buckets;
+}
+
+static bool has_key(const struct entry *entry, struct tkv_slice key, uint32_t hashv)
+{
+    return entry->hh.hashv == hashv && entry->hh.keylen == key.size &&
+           !keys_differ(entry->hh.key, key.data, key.size);
+}
+
+/* One that has no slot, and gets one if one has become free. */
+static struct entry *find_other(const struct tkv_index *index, struct line *line,
+                                struct tkv_slice key, uint32_t hashv)
+{
+    const unsigned others = others_of(line);
+    unsigned seen = 0;
+
+    for (UT_hash_handle *hh = line->bucket.hh_head;
+         hh != NULL && (seen < others || others == OTHERS_MAX); hh = hh->hh_next) {
+        struct entry *entry = entry_at(hh);
+
+        if (slot_of(index, line, entry) != NO_SLOT)
+            continue;
+        seen++;
+        if (!has_key(entry, key, hashv))
+            continue;
+        if (others < OTHERS_MAX && take_slot(line, entry, number_of_entry(entry)))
+            drop_other(line);
+        return entry;
+    }
+    return NULL;
 }
 
 /* `fetch` may be NULL. */
-static struct entry *find_fetching(struct shard *shard, struct tkv_slice key, uint64_t hash,
+static struct entry *find_fetching(const struct tkv_index *index, struct shard *shard,
+                                   struct tkv_slice key, uint64_t hash,
                                    tkv_index_fetch *fetch, void *context)
     TKV_REQUIRES(shard->lock)
 {
-    const uint32_t hashv = (uint32_t)hash;
-    UT_hash_bucket *bucket = bucket_of(shard, hash);
-    struct entry *entry;
+    const uint32_t hashv = hashv_of(hash);
+    struct line *line = line_of(shard, hashv);
 
-    if ((bucket->expand_mult & filter_bit(hashv)) == 0)
-        return NULL;
-    prefetch_entry(bucket->hh_head);
-    if (fetch != NULL)
-        fetch(context, place_of_guess(bucket->count));
-    HASH_FIND_IN_BKT(&shard->table, hh, *bucket, key.data, key.size, hashv, entry);
-    if (entry == NULL)
-        rebuild_filter(bucket);
-    return entry;
+    for (uint64_t tagged = slots_tagged(line, tag_of(hashv)); tagged != 0;
+         tagged &= tagged - 1) {
+        const struct slot *slot = &line->slots[first_slot(tagged)];
+        struct entry *entry = entry_in(index, slot);
+
+        prefetch_entry(&entry->hh);
+        if (fetch != NULL)
+            fetch(context, place_of_guess(slot->guess));
+        if (has_key(entry, key, hashv))
+            return entry;
+    }
+    return has_other(line, hashv) ? find_other(index, line, key, hashv) : NULL;
 }
 
-static struct entry *find_locked(struct shard *shard, struct tkv_slice key, uint64_t hash)
+static struct entry *find_locked(const struct tkv_index *index, struct shard *shard,
+                                 struct tkv_slice key, uint64_t hash)
     TKV_REQUIRES(shard->lock)
 {
-    return find_fetching(shard, key, hash, NULL, NULL);
+    return find_fetching(index, shard, key, hash, NULL, NULL);
 }
 
+/* entry->place is set. */
 static void add_to_table(struct shard *shard, struct entry *entry, const void *key,
                          size_t key_size, uint64_t hash) TKV_REQUIRES(shard->lock)
 {
+    const uint32_t hashv = hashv_of(hash);
     struct entry *head = &shard->sentinel;
+    struct line *line = line_of(shard, hashv);
+    const uint64_t word = word_of(line);
 
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, head, key, key_size, (uint32_t)hash, entry);
-    bucket_of(shard, hash)->expand_mult |= filter_bit((uint32_t)hash);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, head, key, key_size, hashv, entry);
+    set_word(line, word);
+    note_linked(line, entry, number_of_entry(entry));
 }
 
 /* ---- One key --------------------------------------------------------------------- */
@@ -198,8 +215,7 @@ static struct entry *exchange_memory(struct tkv_index *index, size_t size,
     tkv_latch_take(&index->arena_lock);
     entry = tkv_arena_take(index->arena, size);
     if (replaced != NULL)
-        tkv_arena_give(index->arena, replaced,
-                       entry_size(replaced->hh.keylen, entry_expires(replaced)));
+        tkv_arena_give(index->arena, replaced, size_of_entry(replaced));
     publish_arena(index, index->count + (replaced == NULL));
     tkv_latch_release(&index->arena_lock);
     return entry;
@@ -228,8 +244,10 @@ static void link_locked(struct tkv_index *index, struct shard *shard, struct ent
 
     if (key.size > 0)
         memcpy(key_copy, key.data, key.size);
+    entry->place = flagged_place(location);
     add_to_table(shard, entry, key_copy, key.size, hash);
-    set_location(shard, entry, location); /* not before: adding reads hh.tbl */
+    fill_entry(entry, location->size,
+               location->seq_low); /* not before: adding reads hh.tbl */
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);
@@ -249,14 +267,16 @@ static void detach_locked(struct tkv_index *index, struct shard *shard, struct e
     TKV_REQUIRES(shard->lock)
 {
     struct entry *head = &shard->sentinel;
-    UT_hash_bucket *bucket = bucket_of(shard, entry->hh.hashv);
+    struct line *line = line_of(shard, entry->hh.hashv);
+    uint64_t word;
 
     if (entry_expires(entry))
         tkv_index_due_remove(index, shard, entry);
+    note_unlinked(index, line, entry);
+    word = word_of(line);
     HASH_DELETE(hh, head, entry);
     assert(head == &shard->sentinel);
-    if (bucket->hh_head == NULL)
-        bucket->expand_mult = 0;
+    set_word(line, word);
 }
 
 static void update_locked(struct tkv_index *index, struct shard *shard, struct entry *entry,
@@ -270,7 +290,8 @@ static void update_locked(struct tkv_index *index, struct shard *shard, struct e
         insert_locked(index, shard, key, hash, location, entry);
         return;
     }
-    set_location(shard, entry, location);
+    set_place(index, shard, entry, flagged_place(location));
+    fill_entry(entry, location->size, location->seq_low);
     if (expires) {
         tkv_index_due_move(shard, entry, location->expires_at_ms);
         tkv_index_due_unreserve(index, shard);
@@ -283,7 +304,7 @@ void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
 {
     detach_locked(index, shard, entry);
     tkv_latch_take(&index->arena_lock);
-    tkv_arena_give(index->arena, entry, entry_size(entry->hh.keylen, entry_expires(entry)));
+    tkv_arena_give(index->arena, entry, size_of_entry(entry));
     publish_arena(index, index->count - 1);
     tkv_latch_release(&index->arena_lock);
     shrink_if_sparse(index, shard);
@@ -303,9 +324,9 @@ bool tkv_index_find_fetching(struct tkv_index *index, struct tkv_slice key, uint
     struct shard *shard = shard_of(index, hash);
     const struct entry *entry;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_fetching(shard, key, hash, fetch, context);
+    entry = find_fetching(index, shard, key, hash, fetch, context);
     if (entry != NULL)
         *ret_location = location_of(entry);
     tkv_latch_release(&shard->lock);
@@ -333,9 +354,9 @@ bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uin
     struct shard *shard = shard_of(index, hash);
     const struct entry *entry;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(shard, key, hash);
+    entry = find_locked(index, shard, key, hash);
     if (entry != NULL)
         prefetch_neighbours(entry);
     tkv_latch_release(&shard->lock);
@@ -344,64 +365,43 @@ bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uin
 
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
 {
-    PREFETCH((const void *)guess_bucket(shard_of(index, hash), hash));
+    PREFETCH((const void *)guess_line(shard_of(index, hash), hash));
 }
 
-/* Chains change at any time: only the lock makes them safe to read, even for a prefetch. */
+/* A line changes at any time: only the lock makes it safe to read, even for a prefetch. */
 bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
 {
     struct shard *shard = shard_of(index, hash);
-    const UT_hash_bucket *bucket;
+    const struct line *line;
+    uint64_t tagged;
     bool possible;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    bucket = bucket_of(shard, hash);
-    possible = (bucket->expand_mult & filter_bit((uint32_t)hash)) != 0;
-    prefetch_entry(bucket->hh_head);
-    *ret_guess = place_of_guess(bucket->count);
+    line = line_of(shard, hashv_of(hash));
+    tagged = slots_tagged(line, tag_of(hashv_of(hash)));
+    possible = tagged != 0 || has_other(line, hashv_of(hash));
+    *ret_guess = 0;
+    if (tagged != 0) {
+        const struct slot *slot = &line->slots[first_slot(tagged)];
+
+        prefetch_entry(&entry_in(index, slot)->hh);
+        *ret_guess = place_of_guess(slot->guess);
+    } else {
+        prefetch_entry(
+            line->bucket.hh_head); /* another of the line, or what will be linked to */
+    }
     tkv_latch_release(&shard->lock);
     return possible;
-}
-
-/* Is it the first of its chain? If not, fetch the second. */
-static bool find_first(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                       struct tkv_location *ret_location)
-{
-    struct shard *shard = shard_of(index, hash);
-    const UT_hash_handle *hh;
-    bool found;
-
-    tkv_latch_take(&shard->lock);
-    hh = bucket_of(shard, hash)->hh_head;
-    found = hh != NULL && hh->hashv == (uint32_t)hash && hh->keylen == key.size &&
-            !keys_differ(hh->key, key.data, key.size);
-    if (found)
-        *ret_location = location_of(entry_at(hh));
-    else if (hh != NULL && hh->hh_next != NULL)
-        prefetch_entry(hh->hh_next);
-    tkv_latch_release(&shard->lock);
-    return found;
 }
 
 void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
                          const uint64_t *hashes, size_t count,
                          struct tkv_location *locations, bool *found)
 {
-    bool later[GROUP];
-
-    for (size_t from = 0; from < count; from += GROUP) {
-        const size_t end = count - from < GROUP ? count : from + GROUP;
-
-        for (size_t i = from; i < end; i++) {
-            later[i - from] =
-                found[i] && !find_first(index, keys[i], hashes[i], &locations[i]);
-        }
-        for (size_t i = from; i < end; i++) {
-            if (later[i - from])
-                found[i] = tkv_index_find(index, keys[i], hashes[i], &locations[i]);
-        }
-    }
+    for (size_t i = 0; i < count; i++)
+        if (found[i])
+            found[i] = tkv_index_find(index, keys[i], hashes[i], &locations[i]);
 }
 
 /* ---- Changing -------------------------------------------------------------------- */
@@ -411,7 +411,7 @@ enum tkv_status tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
 {
     const size_t size = entry_size(key.size, expires);
 
-    PREFETCH((const void *)guess_bucket(shard_of(index, hash), hash)); /* for the put */
+    PREFETCH((const void *)guess_line(shard_of(index, hash), hash)); /* for the put */
     if (!reserve_entry(index, size))
         return tkv_fail_memory(err, size, "index");
     if (expires && !tkv_index_due_reserve(index, shard_of(index, hash))) {
@@ -440,9 +440,9 @@ bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
     struct shard *shard = shard_of(index, hash);
     struct entry *entry;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(shard, key, hash);
+    entry = find_locked(index, shard, key, hash);
     if (entry == NULL) {
         insert_locked(index, shard, key, hash, location, NULL);
     } else {
@@ -464,7 +464,7 @@ enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uin
 
     assert(location->expires_at_ms == 0);
     tkv_latch_take(&shard->lock);
-    is_there = find_locked(shard, key, hash) != NULL;
+    is_there = find_locked(index, shard, key, hash) != NULL;
     if (!is_there)
         entry = new_entry(index, size);
     if (entry != NULL)
@@ -484,9 +484,9 @@ static bool remove_if_at(struct tkv_index *index, struct tkv_slice key, uint64_t
     struct entry *entry;
     bool removed;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(shard, key, hash);
+    entry = find_locked(index, shard, key, hash);
     removed = entry != NULL &&
               (place == NULL || without_expires(entry->place) == without_expires(*place));
     if (removed) {
@@ -516,12 +516,13 @@ bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     struct entry *entry;
     bool moved;
 
-    PREFETCH((const void *)guess_bucket(shard, hash));
+    PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(shard, key, hash);
+    entry = find_locked(index, shard, key, hash);
     moved = entry != NULL && without_expires(entry->place) == without_expires(from);
     if (moved)
-        set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
+        set_place(index, shard, entry,
+                  without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
     tkv_latch_release(&shard->lock);
     return moved;
 }
@@ -530,12 +531,12 @@ bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash
 static struct entry *find_place(struct shard *shard, uint64_t hash, uint64_t place)
     TKV_REQUIRES(shard->lock)
 {
-    for (UT_hash_handle *hh = bucket_of(shard, hash)->hh_head; hh != NULL;
-         hh = hh->hh_next) {
-        struct entry *entry = ELMT_FROM_HH(&shard->table, hh);
+    const uint32_t hashv = hashv_of(hash);
 
-        if (hh->hashv == (uint32_t)hash && without_expires(entry->place) == place)
-            return entry;
+    for (UT_hash_handle *hh = line_of(shard, hashv)->bucket.hh_head; hh != NULL;
+         hh = hh->hh_next) {
+        if (hh->hashv == hashv && without_expires(entry_at(hh)->place) == place)
+            return entry_at(hh);
     }
     return NULL;
 }
@@ -549,7 +550,8 @@ bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
     tkv_latch_take(&shard->lock);
     entry = find_place(shard, hash, without_expires(from));
     if (entry != NULL)
-        set_place(shard, entry, without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
+        set_place(index, shard, entry,
+                  without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
     tkv_latch_release(&shard->lock);
     return entry != NULL;
 }

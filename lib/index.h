@@ -4,10 +4,10 @@
  * uthash.
  *
  *   shard = high bits of a seeded 64-bit XXH3 of the key (256 shards, each with its own padded
- *   lock), bucket = low 32 bits. A key costs 64 bytes (8-byte place and the 56-byte
- *   uthash handle, which has room for the record's size), its own bytes in the same object,
- *   16 more if it expires, and some 20 of the buckets: 102 in all for 16-byte keys. Tables double
- *   above a load between 0.8 and 1.6, a different one in each shard, halve below 1/8, and
+ *   lock), line of the shard's table = low 32 bits. A key costs 64 bytes (8-byte place and the
+ *   56-byte uthash handle, which has room for the record's size), its own bytes in the same
+ *   object, 16 more if it expires, and some 20 of a line: 102 in all for 16-byte keys. Tables
+ *   double above 3.2 to 6.4 keys a line, a different limit in each shard, halve below 1/2, and
  *   never by uthash's own rule.
  *
  * Memory first, log second: tkv_index_reserve() before a write is logged, then exactly one
@@ -78,12 +78,12 @@ uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key);
 
 /* Every function below takes the key with its tkv_index_hash(). */
 
-/* A key of this hash will be asked for soon: fetch its bucket. */
+/* A key of this hash will be asked for soon: fetch its line. */
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash);
 
 /* Fetch the rest of what a lookup or an update of it touches. False: there is no such key. True:
- * there may be one, and *ret_guess is where its record may lie, as a place without flags; good
- * for fetching it ahead, and for nothing else. */
+ * there may be one, and *ret_guess is where its record may lie, as a place without flags, or 0;
+ * good for fetching it ahead, and for nothing else. */
 bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess);
 
 bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
@@ -174,7 +174,7 @@ struct tkv_index_page {
 };
 
 /* Fill `page` (zeroed before the first call; memory is reused) with the keys of the next
- * buckets, about 64. cursor->done is set when none is left; page->count may be 0 before. */
+ * lines, about 64. cursor->done is set when none is left; page->count may be 0 before. */
 enum tkv_status tkv_index_step(struct tkv_index *index, struct tkv_index_cursor *cursor,
                                struct tkv_index_page *page, struct tkv_error *err);
 void tkv_index_page_release(struct tkv_index_page *page);

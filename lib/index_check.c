@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index_check.c - do the invariants of the index hold? Every bucket, list, heap and sum is
+ * index_check.c - do the invariants of the index hold? Every line, list, heap and sum is
  * gone through, one shard locked at a time.
  */
-#include "index_table.h"
+#include "index_line.h"
 
 /* A key's entry, wherever it is reached from. */
 static bool check_entry(const struct tkv_index *index, const struct shard *shard,
@@ -12,7 +12,7 @@ static bool check_entry(const struct tkv_index *index, const struct shard *shard
     const uint64_t hash = tkv_index_hash(index, tkv_bytes(entry->hh.key, entry->hh.keylen));
     const struct expiry *expiry;
 
-    if (entry->hh.hashv != (uint32_t)hash || &index->shards[hash >> 56] != shard)
+    if (entry->hh.hashv != hashv_of(hash) || &index->shards[hash >> 56] != shard)
         return false;
     if (!entry_expires(entry))
         return true;
@@ -22,29 +22,55 @@ static bool check_entry(const struct tkv_index *index, const struct shard *shard
            expiry->expires_at_ms != 0;
 }
 
-/* *count grows by the number of its entries. */
-static bool check_bucket(const UT_hash_bucket *bucket, unsigned number, unsigned mask,
-                         uint64_t *count)
+static unsigned count_slots(const struct line *line)
 {
-    const UT_hash_handle *before = NULL;
+    unsigned count = 0;
 
-    for (const UT_hash_handle *hh = bucket->hh_head; hh != NULL; hh = hh->hh_next) {
-        if (hh->hh_prev != before || (hh->hashv & mask) != number ||
-            (bucket->expand_mult & filter_bit(hh->hashv)) == 0)
-            return false;
-        before = hh;
-        (*count)++;
-    }
-    return before != NULL || bucket->expand_mult == 0;
+    for (unsigned i = 0; i < SLOT_COUNT; i++)
+        count += !slot_is_free(line, i);
+    return count;
 }
 
-static bool check_table(const struct shard *shard)
+/* An entry's slot knows its place; if it has none, the filter knows the entry. */
+static bool check_slot(const struct tkv_index *index, const struct line *line,
+                       const struct entry *entry, unsigned *slots)
+{
+    const unsigned slot = slot_of(index, line, entry);
+
+    *slots += slot != NO_SLOT;
+    return slot == NO_SLOT ? has_other(line, entry->hh.hashv)
+                           : line->slots[slot].guess == guess_of(entry->place);
+}
+
+/* *count grows by the number of its entries. */
+static bool check_line(const struct tkv_index *index, const struct line *line,
+                       unsigned number, unsigned mask, uint64_t *count)
+{
+    const UT_hash_handle *before = NULL;
+    unsigned entries = 0, slots = 0;
+
+    for (UT_hash_handle *hh = line->bucket.hh_head; hh != NULL; hh = hh->hh_next) {
+        if (hh->hh_prev != before || (hh->hashv & mask) != number ||
+            !check_slot(index, line, entry_at(hh), &slots))
+            return false;
+        before = hh;
+        entries++;
+    }
+    *count += entries;
+    if (others_of(line) == 0 && line->bucket.count >> FILTER_AT & FILTER_MAX)
+        return false;
+    return slots == count_slots(line) &&
+           (others_of(line) == OTHERS_MAX || others_of(line) == entries - slots);
+}
+
+static bool check_table(const struct tkv_index *index, const struct shard *shard)
 {
     const UT_hash_table *table = &shard->table;
     uint64_t count = 0;
 
-    for (unsigned i = 0; i < table->num_buckets; i++) {
-        if (!check_bucket(&table->buckets[i], i, table->num_buckets - 1, &count))
+    for (unsigned i = 0; i < table->num_buckets; i += LINE_BUCKETS) {
+        if (!check_line(index, line_at(table->buckets, i), i, table->num_buckets - 1,
+                        &count))
             return false;
     }
     return count == table->num_items && table->noexpand == 1 &&
@@ -89,7 +115,7 @@ bool tkv_index_check(struct tkv_index *index)
         struct shard *shard = &index->shards[i];
 
         tkv_latch_take(&shard->lock);
-        good = check_table(shard) && check_due(shard) && check_list(index, shard);
+        good = check_table(index, shard) && check_due(shard) && check_list(index, shard);
         count += shard->table.num_items;
         table_bytes += buckets_size(shard) + shard->due_capacity * sizeof *shard->due;
         tkv_latch_release(&shard->lock);

@@ -5,22 +5,26 @@
  * When something fails: without memory for the page a step changes nothing, and can be tried
  * again.
  *
- * Threads: a shard is locked for a group of buckets at a time.
+ * Threads: a shard is locked for a group of lines at a time.
  */
-#include "index_table.h"
+#include "index_line.h"
 
 #include "error.h"
 
 #include <stdlib.h>
 
-#define STEP_KEYS    64u   /* a step ends at about so many keys, */
-#define STEP_BUCKETS 1024u /* or after so many buckets */
+#define LINES_AT_ONCE 8u   /* while a shard is locked */
+#define STEP_KEYS     64u  /* a step ends at about so many keys, */
+#define STEP_LINES    512u /* or after so many lines */
+
+/* Of bit-reversed hashes, whose highest bits are those that lead to a line's other buckets. */
+#define POSITIONS_END (UINT32_C(1) << 30)
 
 /*
- * The cursor is a position among bit-reversed hashes: in a table of 2^n buckets, a bucket is
- * a range of them, and bigger or smaller tables only cut the same ranges finer or coarser.
+ * The cursor is a position among bit-reversed hashes: in a table of 2^n lines, a line is a
+ * range of them, and bigger or smaller tables only cut the same ranges finer or coarser.
  * Keys below the position were visited. After a table has shrunk, the position may be in the
- * middle of a bucket, which is why keys are compared with it.
+ * middle of a line, which is why keys are compared with it.
  */
 static uint32_t reverse_bits(uint32_t v)
 {
@@ -31,15 +35,18 @@ static uint32_t reverse_bits(uint32_t v)
     return v >> 16 | v << 16;
 }
 
-static const UT_hash_bucket *bucket_at(const struct shard *shard, uint32_t position)
+static const struct line *line_there(const struct shard *shard, uint32_t position)
 {
-    return &shard->table.buckets[reverse_bits(position) & (shard->table.num_buckets - 1)];
+    return line_at(shard->table.buckets,
+                   reverse_bits(position) & (shard->table.num_buckets - 1));
 }
 
-/* The first position of the next bucket; 0 after the last. */
+/* The first position of the next line; 0 after the last. */
 static uint32_t next_position(const struct shard *shard, uint32_t position)
 {
-    return (position | UINT32_MAX >> shard->table.log2_num_buckets) + 1;
+    const uint32_t next = (position | UINT32_MAX >> shard->table.log2_num_buckets) + 1;
+
+    return next < POSITIONS_END ? next : 0;
 }
 
 static bool grow_array(void *array_pointer, size_t *capacity, size_t needed,
@@ -74,10 +81,10 @@ static bool grow_page(struct tkv_index_page *page, size_t key_size)
                       sizeof *page->locations);
 }
 
-static bool copy_bucket(const UT_hash_bucket *bucket, uint32_t position,
-                        struct tkv_index_page *page)
+static bool copy_line(const struct line *line, uint32_t position,
+                      struct tkv_index_page *page)
 {
-    for (const UT_hash_handle *hh = bucket->hh_head; hh != NULL; hh = hh->hh_next) {
+    for (const UT_hash_handle *hh = line->bucket.hh_head; hh != NULL; hh = hh->hh_next) {
         const struct entry *entry = entry_at(hh);
 
         if (reverse_bits(hh->hashv) < position)
@@ -94,29 +101,24 @@ static bool copy_bucket(const UT_hash_bucket *bucket, uint32_t position,
     return true;
 }
 
-/* Copy the next GROUP buckets of one shard, or fewer: the rest of it. */
-static bool copy_group(struct shard *shard, uint32_t *position, struct tkv_index_page *page)
+/* Copy the next LINES_AT_ONCE lines of one shard, or fewer: the rest of it. */
+static bool copy_group(const struct tkv_index *index, struct shard *shard,
+                       uint32_t *position, struct tkv_index_page *page)
     TKV_REQUIRES(shard->lock)
 {
-    uint32_t at[GROUP];
+    uint32_t at[LINES_AT_ONCE];
     unsigned count = 0;
     uint32_t next = *position;
 
     do {
         at[count] = next;
-        PREFETCH(bucket_at(shard, next));
+        PREFETCH(line_there(shard, next));
         next = next_position(shard, next);
-    } while (++count < GROUP && next != 0);
+    } while (++count < LINES_AT_ONCE && next != 0);
     for (unsigned i = 0; i < count; i++)
-        PREFETCH(bucket_at(shard, at[i])->hh_head);
-    for (unsigned i = 0; i < count; i++) {
-        const UT_hash_handle *hh = bucket_at(shard, at[i])->hh_head;
-
-        if (hh != NULL)
-            PREFETCH(hh->key);
-    }
+        prefetch_entries(index, line_there(shard, at[i]));
     for (unsigned i = 0; i < count; i++)
-        if (!copy_bucket(bucket_at(shard, at[i]), at[i], page))
+        if (!copy_line(line_there(shard, at[i]), at[i], page))
             return false;
     *position = next;
     return true;
@@ -130,16 +132,16 @@ enum tkv_status tkv_index_step(struct tkv_index *index, struct tkv_index_cursor 
 
     page->count = 0;
     page->bytes_size = 0;
-    for (unsigned buckets = 0; number < SHARD_COUNT && page->count < STEP_KEYS &&
-                               buckets < STEP_BUCKETS && copied;
-         buckets += GROUP) {
+    for (unsigned lines = 0;
+         number < SHARD_COUNT && page->count < STEP_KEYS && lines < STEP_LINES && copied;
+         lines += LINES_AT_ONCE) {
         struct shard *shard = &index->shards[number];
 
         tkv_latch_take(&shard->lock);
         if (shard->table.num_items == 0)
             position = 0; /* no key that stays is here */
         else
-            copied = copy_group(shard, &position, page);
+            copied = copy_group(index, shard, &position, page);
         tkv_latch_release(&shard->lock);
         if (copied && position == 0)
             number++;

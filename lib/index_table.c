@@ -6,11 +6,13 @@
  *
  * Threads: a table is resized with its shard's lock held.
  */
-#include "index_table.h"
+#include "index_line.h"
 
 #include "error.h"
 
 #include <stdlib.h>
+
+#define AHEAD (8 * LINE_BUCKETS) /* buckets: their entries are fetched */
 
 /* ---- Resizing -------------------------------------------------------------------- */
 
@@ -21,27 +23,47 @@ static void publish_table(struct shard *shard) TKV_REQUIRES(shard->lock)
                           memory_order_relaxed);
 }
 
-static void relink(struct shard *shard, UT_hash_bucket *buckets, unsigned count)
+static void link(struct line *line, UT_hash_handle *hh, uint32_t node)
 {
-    const UT_hash_bucket *old = shard->table.buckets;
+    hh->hh_prev = NULL;
+    hh->hh_next = line->bucket.hh_head;
+    if (hh->hh_next != NULL)
+        hh->hh_next->hh_prev = hh;
+    line->bucket.hh_head = hh;
+    note_linked(line, entry_at(hh), node);
+}
+
+/* Into `count` empty buckets. */
+static void relink(const struct tkv_index *index, struct shard *shard,
+                   UT_hash_bucket *buckets, unsigned count)
+{
+    UT_hash_bucket *old = shard->table.buckets;
     const unsigned old_count = shard->table.num_buckets;
 
-    for (unsigned i = 0; i < old_count; i++) {
-        if (i + GROUP < old_count)
-            prefetch_entry(old[i + GROUP].hh_head);
-        for (UT_hash_handle *hh = old[i].hh_head, *next; hh != NULL; hh = next) {
-            UT_hash_bucket *bucket = &buckets[hh->hashv & (count - 1)];
+    for (unsigned i = 0; i < old_count; i += LINE_BUCKETS) {
+        const struct line *line = line_at(old, i);
 
+        if (i + AHEAD < old_count)
+            prefetch_entries(index, line_at(old, i + AHEAD));
+        for (UT_hash_handle *hh = line->bucket.hh_head, *next; hh != NULL; hh = next) {
             next = hh->hh_next;
-            hh->hh_prev = NULL;
-            hh->hh_next = bucket->hh_head;
-            if (bucket->hh_head != NULL)
-                bucket->hh_head->hh_prev = hh;
-            bucket->hh_head = hh;
-            bucket->count = guess_of(entry_at(hh)->place);
-            bucket->expand_mult |= filter_bit(hh->hashv);
+            link(line_at(buckets, hh->hashv & (count - 1)), hh,
+                 number_in(index, line, entry_at(hh)));
         }
     }
+}
+
+/* Of empty lines, in `first` or of its own; NULL: there is no memory. */
+static UT_hash_bucket *new_buckets(struct shard *shard, unsigned log2)
+{
+    const size_t size = sizeof(UT_hash_bucket) << log2;
+    UT_hash_bucket *buckets = shard->first;
+
+    if (log2 > FIRST_LOG2)
+        buckets = aligned_alloc(LINE, size);
+    if (buckets != NULL)
+        memset(buckets, 0, size);
+    return buckets;
 }
 
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
@@ -49,15 +71,11 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
     UT_hash_table *table = &shard->table;
     const unsigned count = 1u << log2;
     const size_t old_size = buckets_size(shard);
-    UT_hash_bucket *buckets = shard->first;
+    UT_hash_bucket *buckets = new_buckets(shard, log2);
 
-    if (log2 > FIRST_LOG2)
-        buckets = calloc(count, sizeof *buckets);
-    else
-        memset(shard->first, 0, sizeof shard->first);
     if (buckets == NULL)
         return;
-    relink(shard, buckets, count);
+    relink(index, shard, buckets, count);
     if (table->buckets != shard->first)
         free(table->buckets);
     table->buckets = buckets;
@@ -74,7 +92,7 @@ static void init_shard(struct shard *shard) TKV_NO_ANALYSIS
 {
     tkv_latch_init(&shard->lock);
     shard->table.buckets = shard->first;
-    shard->table.num_buckets = FIRST_BUCKETS;
+    shard->table.num_buckets = LINE_BUCKETS;
     shard->table.log2_num_buckets = FIRST_LOG2;
     shard->table.tail = &shard->sentinel.hh;
     shard->table.hho = offsetof(struct entry, hh);
@@ -101,6 +119,7 @@ enum tkv_status tkv_index_new(uint64_t seed, uint64_t expected_keys,
     index->seed = seed;
     tkv_latch_init(&index->arena_lock);
     index->arena = arena;
+    index->chunks = tkv_arena_chunks(arena);
     atomic_init(&index->arena_bytes, tkv_arena_bytes(arena));
     for (unsigned i = 0; i < SHARD_COUNT; i++)
         init_shard(&index->shards[i]);

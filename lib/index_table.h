@@ -3,7 +3,7 @@
  * index_table.h - 256 tables of uthash, one for each value of the top byte of the hash. It is
  * private to lib/index*.c, hence the short names.
  *
- *     shard -> bucket (16 bytes) -> entry (64 bytes and the key)
+ *     shard -> line (64 bytes: a bucket and six slots) -> entry (64 bytes and the key)
  *
  *     0       8                             64                              64 or 80
  *     +-------+-----------------------------+- - - - - - - - - - - - - - - -+-----+
@@ -13,15 +13,15 @@
  *
  * A lookup of a random key is a chain of cache misses, and nothing else counts. So the key
  * lies right behind the node, where it can be prefetched before the node has arrived, and a
- * bucket knows most absent keys by itself (see filter_bit()).
+ * line leads to entries and records without a walk along the chain (index_line.h).
  *
- * What is left of uthash is its structures and its find, add and delete. It never allocates:
+ * What is left of uthash is its structures and its add and delete. It never allocates:
  *
  *   - Every shard has a sentinel as the first element of uthash's list of all elements, in
  *     no bucket and in no count. So a shard's table exists from the start, is part of the
  *     shard, and no deletion frees it.
  *   - noexpand is set from the start. Tables are resized here, by explicit rules: double
- *     above a load between 0.8 and 1.6, halve below 1/8. Each shard has a limit of its own, so
+ *     above 3.2 to 6.4 entries a line, halve below 1/2. Each shard has a limit of its own, so
  *     that they do not all double at once, and memory a key stays the same while an index
  *     grows. Failing to resize only costs speed.
  *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and of an
@@ -74,18 +74,22 @@ static inline bool keys_differ(const void *left, const void *right, size_t size)
 #define HASH_KEYCMP(a, b, size) keys_differ(a, b, size)
 #include <uthash.h>
 
+/* gcc 12 drops the calls of a function that does nothing but prefetch: hence the statement. */
 #if defined(__GNUC__)
-#define PREFETCH(address) __builtin_prefetch(address)
+#define PREFETCH(address)            \
+    do {                             \
+        __builtin_prefetch(address); \
+        __asm__ volatile("");        \
+    } while (0)
 #else
 #define PREFETCH(address) ((void)(address))
 #endif
 
-#define SHARD_COUNT   256u
-#define LINE          64u
-#define GROUP         16u /* lookups whose cache misses overlap */
-#define FIRST_LOG2    2u
-#define FIRST_BUCKETS (1u << FIRST_LOG2)
-#define LOG2_MAX      28u
+#define SHARD_COUNT  256u
+#define LINE         64u
+#define LINE_BUCKETS 4u
+#define FIRST_LOG2   2u /* of buckets: one line */
+#define LOG2_MAX     28u
 
 /* Followed by a struct expiry if `place` has TKV_PLACE_EXPIRES, and by the key. */
 struct entry {
@@ -112,6 +116,23 @@ struct due {
     struct entry *entry;
 };
 
+/* How an entry is found without the chain, see index_line.h. */
+struct slot {
+    uint32_t node;
+    uint32_t guess;
+};
+
+#define SLOT_COUNT \
+    ((unsigned)((LINE_BUCKETS - 1) * sizeof(UT_hash_bucket) / sizeof(struct slot)))
+
+struct line {
+    UT_hash_bucket bucket;
+    struct slot slots[SLOT_COUNT];
+};
+
+static_assert(sizeof(struct line) <= LINE_BUCKETS * sizeof(UT_hash_bucket),
+              "a line takes the place of its buckets");
+
 struct shard {
     _Alignas(LINE) struct tkv_latch lock;
     /* Copies of the table's fields for those who prefetch without the lock. */
@@ -121,7 +142,7 @@ struct shard {
 
     _Alignas(LINE) UT_hash_table table TKV_GUARDED_BY(lock);
     _Alignas(LINE) struct entry sentinel TKV_GUARDED_BY(lock);
-    UT_hash_bucket first[FIRST_BUCKETS]; /* the buckets of a small table */
+    _Alignas(LINE) UT_hash_bucket first[LINE_BUCKETS]; /* the line of a small table */
     struct due *due TKV_GUARDED_BY(lock);
     uint32_t due_count, due_capacity, due_reserved; /* count + reserved <= capacity */
     uint32_t floor_log2; /* not halved below: presized, and not yet filled */
@@ -129,6 +150,8 @@ struct shard {
 
 struct tkv_index {
     uint64_t seed;
+    const struct tkv_chunks
+        *chunks;               /* of the arena; their numbers are read without its lock */
     atomic_size_t table_bytes; /* of buckets and heaps outside of shards */
 
     _Alignas(LINE) struct tkv_latch arena_lock;
@@ -144,6 +167,21 @@ struct tkv_index {
 static inline bool entry_expires(const struct entry *entry)
 {
     return (entry->place & TKV_PLACE_EXPIRES) != 0;
+}
+
+static inline size_t key_offset(bool expires)
+{
+    return sizeof(struct entry) + (expires ? sizeof(struct expiry) : 0);
+}
+
+static inline size_t entry_size(size_t key_size, bool expires)
+{
+    return key_offset(expires) + key_size;
+}
+
+static inline size_t size_of_entry(const struct entry *entry)
+{
+    return entry_size(entry->hh.keylen, entry_expires(entry));
 }
 
 static inline struct expiry *expiry_of(const struct entry *entry)
@@ -194,48 +232,15 @@ static inline size_t buckets_size(const struct shard *shard)
     return shard->table.num_buckets * sizeof(UT_hash_bucket);
 }
 
-/*
- * Nobody else uses expand_mult, which is for expanding by uthash's rule: here it is a filter
- * of a bucket's keys, a bit for each. Most lookups of absent keys end at the bucket. Bits of
- * deleted keys stay until they mislead a lookup, which has then read the chain anyway, or
- * until the bucket is empty: a bucket with a bit has an entry.
- */
-static inline uint32_t filter_bit(uint32_t hashv)
-{
-    return UINT32_C(1) << (hashv >> 27);
-}
-
-/*
- * uthash counts a bucket's entries only for its rule of expansion. Here `count` is the line
- * of the place that an entry of the bucket was given last: a reader fetches the record
- * together with the node. It is a guess: right for the last entry only, not once an entry was
- * deleted, and never in slots above 1023 and beyond 256 MiB of a file.
- *
- *     31     22 21               0
- *     +--------+-----------------+
- *     | slot   | offset / 64     |
- *     +--------+-----------------+
- */
-#define GUESS_OFFSET_BITS 22u
-
-static inline uint32_t guess_of(uint64_t place)
-{
-    const uint32_t line = (uint32_t)(tkv_place_offset(place) / LINE);
-
-    return tkv_place_slot(place) << GUESS_OFFSET_BITS |
-           (line & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1));
-}
-
-static inline uint64_t place_of_guess(uint32_t guess)
-{
-    const uint64_t line = guess & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1);
-
-    return tkv_place(guess >> GUESS_OFFSET_BITS, line * LINE, 0);
-}
-
 static inline struct entry *entry_at(const UT_hash_handle *hh)
 {
     return (struct entry *)((uintptr_t)hh - offsetof(struct entry, hh));
+}
+
+/* What uthash has of the hash: it leads to every fourth bucket. */
+static inline uint32_t hashv_of(uint64_t hash)
+{
+    return (uint32_t)hash & ~(LINE_BUCKETS - 1);
 }
 
 /* Its two lines, wherever they are cut: the location, what a lookup compares, and the key. It

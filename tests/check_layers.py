@@ -10,7 +10,7 @@ import sys
 text = open("meson.build", encoding="utf-8").read()
 LAYERS = ["ground", "bytes", "siblings", "compactor", "engine"]
 layer_of = {"tinykv": -1, "bytes": -1, "list": -1, "lock": -1, "usage": -1, "error": 0, "os": 0, "store": 4,
-            "recovery": 4, "wal_private": 2}
+            "recovery": 4, "wal_private": 2, "index_line": 2}
 for number, name in enumerate(LAYERS):
     for path in re.findall(r"'([^']+\.c)'", re.search(rf"^{name} = files\((.*?)\)", text, re.S | re.M).group(1)):
         layer_of.setdefault(os.path.basename(path)[:-2], number)
@@ -32,8 +32,8 @@ for directory in ("lib", "wal", "compactor"):
                 problems.append(f"{path}: the compactor never includes the store")
         if "<uthash.h>" in source and path != "lib/index_table.h":
             problems.append(f"{path}: only lib/index_table.h includes uthash.h")
-        if '"index_table.h"' in source and not re.fullmatch(r"lib/index\w*\.c", path):
-            problems.append(f"{path}: only lib/index*.c include index_table.h")
+        if re.search(r'"index_(table|line)\.h"', source) and not re.fullmatch(r"lib/index\w*\.[ch]", path):
+            problems.append(f"{path}: only lib/index* include index_table.h and index_line.h")
         if file != "os_posix.c" and re.search(
                 r"[^_\w>.](open|openat|pread|pwrite|fsync|fdatasync|ftruncate|unlink|rename|flock|fopen)\s*\(", source):
             problems.append(f"{path}: a system call on a file outside os_posix.c")

@@ -8,6 +8,7 @@
  * --wrap=mmap and mmap64), so that any of their calls can fail.
  */
 #include "arena.h"
+#include "chunks.h"
 #include "test.h"
 
 #include <errno.h>
@@ -258,4 +259,23 @@ TEST(a_line_costs_a_line)
     }
     CHECK(tkv_arena_bytes(arena) < (size_t)OBJECTS * 64 + OBJECTS / 10 + 2 * MIB);
     tkv_arena_free(arena); /* with all that is still taken */
+}
+
+TEST(an_object_in_a_page_has_a_number_and_a_large_one_has_none)
+{
+    struct tkv_arena *arena = tkv_arena_new();
+    static const size_t sizes[] = {8, 80, 4096, 4097};
+
+    for (unsigned i = 0; i < 4; i++) {
+        void *object;
+        uint32_t number;
+
+        CHECK(tkv_arena_reserve(arena, sizes[i]));
+        object = tkv_arena_take(arena, sizes[i]);
+        number = tkv_arena_number(object, sizes[i]);
+        CHECK_EQ(number != 0, sizes[i] <= 4096);
+        if (number != 0)
+            CHECK(tkv_chunks_object(tkv_arena_chunks(arena), number) == object);
+    }
+    tkv_arena_free(arena);
 }

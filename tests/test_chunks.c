@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_chunks - pages are aligned and never overlap, memory is got ready only for who grows,
- * and it all goes back to the system. The linker wraps malloc, mmap and munmap, so that any of
+ * numbers are right, and it all goes back to the system. The linker wraps malloc, mmap and munmap, so that any of
  * them can fail and mappings can be counted.
  */
 #include "chunks.h"
@@ -223,4 +223,50 @@ TEST(a_chunk_that_cannot_be_unmapped_is_used)
     failing_mmaps = UINT_MAX;
     take(1, 33);
     end();
+}
+
+TEST(an_object_and_its_number_lead_to_each_other)
+{
+    begin();
+    take(0, PAGES);
+    for (unsigned i = 0; i < PAGES; i++) {
+        for (size_t at = 64; at < TKV_PAGE_BYTES; at += 21672) {
+            const uint32_t number = tkv_chunk_number(homes[i], pages[i] + at);
+
+            CHECK(number != 0);
+            CHECK(tkv_chunks_object(&chunks, number) == pages[i] + at);
+        }
+    }
+    give(0, PAGES);
+    end();
+}
+
+TEST(the_number_of_a_chunk_that_is_gone_is_used_again)
+{
+    begin();
+    take(0, PAGES);
+    give(0, PAGES);
+    take(0, PAGES);
+    for (unsigned i = 0; i < PAGES; i++)
+        CHECK(tkv_chunk_number(homes[i], pages[i]) >> TKV_NUMBER_OFFSET_BITS < PAGES);
+    give(0, PAGES);
+    end();
+    for (unsigned i = 0; i < TKV_NUMBERED_CHUNKS; i++)
+        CHECK(chunks.bases[i] == NULL);
+}
+
+TEST(what_lies_beyond_the_numbered_chunks_has_none)
+{
+    begin();
+    for (unsigned i = 0; i < TKV_NUMBERED_CHUNKS - 1; i++)
+        chunks.bases[i] = pages[0]; /* as if they were in use */
+    take(0, 2);                     /* two chunks of one page */
+    CHECK(homes[0] != homes[1]);
+    CHECK(tkv_chunks_object(&chunks, tkv_chunk_number(homes[0], pages[0] + 8)) ==
+          pages[0] + 8);
+    CHECK_EQ(tkv_chunk_number(homes[1], pages[1] + 8), 0);
+    give(0, 2);
+    memset(chunks.bases, 0, (TKV_NUMBERED_CHUNKS - 1) * sizeof *chunks.bases);
+    end();
+    CHECK(chunks.bases[TKV_NUMBERED_CHUNKS - 1] == NULL);
 }

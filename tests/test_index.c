@@ -650,7 +650,7 @@ static uint64_t peek(struct tkv_index *index, const struct key *key)
     return guess;
 }
 
-/* Of a bucket with one key; slots above 1,023 and offsets beyond 256 MiB wrap. */
+/* Slots above 1,023 and offsets beyond 256 MiB wrap. */
 TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
 {
     const uint64_t first = tkv_place(7, 12345, 0), second = tkv_place(1023, 8 << 20, 0);
@@ -702,6 +702,107 @@ TEST(a_lookup_tells_its_guess_while_it_goes_on_and_only_where_there_may_be_a_key
     CHECK(!tkv_index_find_to_remove(index, absent.slice, absent.hash));
     CHECK(tkv_index_find(index, key.slice, key.hash, &found)); /* it is still there */
     tkv_index_free(index);
+}
+
+/* ---- Keys without a slot ------------------------------------------------------------- */
+
+/* Keys of one shard whose table cannot grow: all of them share one line of 6 slots. */
+static void put_crowd(struct tkv_index *index, struct key *keys, size_t count)
+{
+    struct tkv_error err;
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        do
+            short_key(index, number++, &keys[i]);
+        while (keys[i].hash >> 56 != 5);
+        CHECK_OK(tkv_index_reserve(index, keys[i].slice, keys[i].hash, false, &err));
+    }
+    fail_at = UINT64_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const struct tkv_location at = location(i, 0);
+        struct tkv_location old;
+
+        CHECK(!tkv_index_put(index, keys[i].slice, keys[i].hash, &at, &old));
+    }
+    fail_at = 0;
+    CHECK(tkv_index_check(index));
+}
+
+static void check_every(struct tkv_index *index, const struct key *keys, size_t from,
+                        size_t step, size_t count, uint64_t moved)
+{
+    for (size_t i = from; i < count; i += step) {
+        const struct tkv_location at = location(i + moved, 0);
+        struct tkv_location found;
+
+        CHECK(tkv_index_find(index, keys[i].slice, keys[i].hash, &found));
+        check_same(&found, &at);
+    }
+}
+
+static void crowd_comes_and_goes(size_t count)
+{
+    struct key *keys = calloc(count, sizeof *keys);
+    struct tkv_index *index = new_index();
+    struct tkv_location old;
+
+    put_crowd(index, keys, count);
+    check_every(index, keys, 0, 1, count, 0);
+    fail_at = UINT64_MAX; /* for the table */
+    for (size_t i = 0; i < count; i += 2)
+        CHECK(tkv_index_remove(index, keys[i].slice, keys[i].hash, &old));
+    fail_at = 0;
+    CHECK(tkv_index_check(index));
+    check_every(index, keys, 1, 2, count, 0);
+    for (size_t i = 0; i < count; i += 2)
+        CHECK(!tkv_index_find(index, keys[i].slice, keys[i].hash, &old));
+    for (size_t i = 1; i < count; i += 2)
+        CHECK(tkv_index_move(index, keys[i].slice, keys[i].hash, location(i, 0).place,
+                             location(i, 0).place ^ tkv_place(1, 0, 0)));
+    CHECK(tkv_index_check(index));
+    for (size_t i = 0; i < count; i++)
+        CHECK_EQ(put(index, &keys[i], location(i + 1, 0), &old), i % 2 == 1);
+    check_every(index, keys, 0, 1, count, 1);
+    CHECK(tkv_index_check(index)); /* the table has grown by now */
+    for (size_t i = 0; i < count; i++)
+        CHECK(tkv_index_remove(index, keys[i].slice, keys[i].hash, &old));
+    CHECK_EQ(tkv_index_count(index), 0);
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+    free(keys);
+}
+
+/* A line has 6 slots, and counts 255 entries without one. */
+TEST(keys_that_find_no_slot_are_found_moved_and_removed_like_others)
+{
+    static const size_t counts[] = {5, 6, 7, 8, 20, 260, 261, 262, 300};
+
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        crowd_comes_and_goes(counts[i]);
+}
+
+TEST(a_key_takes_a_slot_that_has_become_free_when_it_is_found)
+{
+    const uint64_t line = ~UINT64_C(63) << 4;
+    struct key *keys = calloc(7, sizeof *keys);
+    struct tkv_index *index = new_index();
+    struct tkv_location found;
+    uint64_t guess;
+
+    put_crowd(index, keys, 7);
+    CHECK(tkv_index_peek(index, keys[6].hash, &guess));
+    CHECK_EQ(guess, 0); /* none */
+    CHECK(tkv_index_remove(index, keys[2].slice, keys[2].hash, &found));
+    CHECK(tkv_index_peek(index, keys[6].hash, &guess));
+    CHECK_EQ(guess, 0);
+    CHECK(tkv_index_find(index, keys[6].slice, keys[6].hash, &found));
+    CHECK(tkv_index_peek(index, keys[6].hash, &guess));
+    CHECK_EQ(guess, found.place & line);
+    CHECK(!tkv_index_peek(index, keys[2].hash, &guess)); /* and none is without a slot */
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+    free(keys);
 }
 
 /* ---- Memory -------------------------------------------------------------------------- */

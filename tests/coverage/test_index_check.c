@@ -3,7 +3,7 @@
  * The check of the index sees every way in which one could be wrong: each field that it relies
  * on is changed in an index of a few thousand keys, seen, and changed back.
  */
-#include "index_table.h"
+#include "index_line.h"
 #include "simdisk.h"
 #include "store.h"
 #include "test.h"
@@ -44,7 +44,7 @@ static struct tkv_index *make_index(void)
 #define HOSTILE_KEYS 1024u
 #define HOSTILE_SEED 7u
 
-/* All in one shard, and in a 128th of its buckets, with the seed that they were made for. */
+/* All in one shard, and in a 32nd of its lines, with the seed that they were made for. */
 static void make_hostile(struct tkv_index *index, char keys[HOSTILE_KEYS][16])
 {
     unsigned found = 0;
@@ -86,7 +86,7 @@ static unsigned longest_chain(uint64_t seed, char keys[HOSTILE_KEYS][16])
     for (unsigned s = 0; s < SHARD_COUNT; s++) {
         const UT_hash_table *table = &index->shards[s].table;
 
-        for (unsigned b = 0; b < table->num_buckets; b++) {
+        for (unsigned b = 0; b < table->num_buckets; b += LINE_BUCKETS) {
             if (chain_length(&table->buckets[b]) > longest)
                 longest = chain_length(&table->buckets[b]);
         }
@@ -170,9 +170,9 @@ TEST(an_entry_that_belongs_elsewhere_is_seen)
     tkv_index_free(index);
 }
 
-/* Under another seed the key's hash has the same low bits as far as the bucket can tell, and
+/* Under another seed the key's hash has the same low bits as far as the line can tell, and
  * another shard; searched for, one of a few hundred. */
-TEST(an_entry_of_another_shard_is_seen_though_its_bucket_fits)
+TEST(an_entry_of_another_shard_is_seen_though_its_line_fits)
 {
     const struct tkv_slice key = tkv_text("key");
     struct tkv_index *index;
@@ -190,10 +190,10 @@ TEST(an_entry_of_another_shard_is_seen_though_its_bucket_fits)
     do {
         index->seed++;
         other = tkv_index_hash(index, key);
-    } while (other >> 56 == hash >> 56 || (other & 3) != (hash & 3) ||
-             filter_bit((uint32_t)other) != filter_bit((uint32_t)hash));
+    } while (other >> 56 == hash >> 56 ||
+             tag_of(hashv_of(other)) != tag_of(hashv_of(hash)));
     CHECK(!tkv_index_check(index));
-    entry->hh.hashv = (uint32_t)other;
+    entry->hh.hashv = hashv_of(other);
     CHECK(!tkv_index_check(index));
     tkv_index_free(index);
 }
@@ -245,36 +245,51 @@ TEST(an_expiry_at_zero_is_seen_though_the_heap_agrees)
     tkv_index_free(index);
 }
 
-static UT_hash_bucket *full_bucket(struct shard *shard)
+static struct line *line_with_two(struct shard *shard)
 {
     unsigned i = 0;
 
     while (i < shard->table.num_buckets && chain_length(&shard->table.buckets[i]) < 2)
-        i++;
+        i += LINE_BUCKETS;
     CHECK(i < shard->table.num_buckets);
-    return &shard->table.buckets[i];
+    return line_at(shard->table.buckets, i);
 }
 
-TEST(a_bucket_that_is_wrong_is_seen)
+TEST(a_chain_that_is_wrong_is_seen)
 {
     struct tkv_index *index = make_index();
     struct shard *shard = shard_with_two_that_expire(index);
-    UT_hash_bucket *bucket = full_bucket(shard);
-    UT_hash_handle *first = bucket->hh_head;
+    struct line *line = line_with_two(shard);
+    UT_hash_handle *first = line->bucket.hh_head;
 
     CHECK_SEEN(index, first->hh_next->hh_prev, NULL);
-    CHECK_SEEN(index, first->hashv, first->hashv ^ 1); /* of the next bucket */
-    CHECK_SEEN(index, bucket->expand_mult, 0);
-    CHECK_SEEN(index, bucket->hh_head, first->hh_next);
+    CHECK_SEEN(index, first->hashv, first->hashv ^ LINE_BUCKETS); /* of the next line */
+    CHECK_SEEN(index, line->bucket.hh_head, first->hh_next);
     tkv_index_free(index);
 }
 
-TEST(an_empty_bucket_with_a_filter_is_seen)
+TEST(a_slot_that_is_wrong_is_seen)
+{
+    struct tkv_index *index = make_index();
+    struct line *line = line_with_two(shard_with_two_that_expire(index));
+    struct slot *slot =
+        &line->slots[first_slot(slots_tagged(line, tag_of(line->bucket.hh_head->hashv)))];
+
+    CHECK_SEEN(index, slot->guess, slot->guess + 1);
+    CHECK_SEEN(index, slot->node, line->slots[line->slots == slot].node);
+    CHECK_SEEN(index, line->bucket.count, line->bucket.count + 1);
+    CHECK_SEEN(index, line->bucket.count, line->bucket.count & OTHERS_MAX);
+    CHECK_SEEN(index, line->bucket.expand_mult, UINT32_MAX);
+    tkv_index_free(index);
+}
+
+TEST(an_empty_line_with_a_tag_or_with_others_is_seen)
 {
     struct tkv_index *index;
 
     CHECK_OK(tkv_index_new(7, 0, &index, &err));
-    CHECK_SEEN(index, index->shards[9].first[2].expand_mult, 1);
+    CHECK_SEEN(index, index->shards[9].first[0].expand_mult, 1);
+    CHECK_SEEN(index, index->shards[9].first[0].count, 1);
     tkv_index_free(index);
 }
 

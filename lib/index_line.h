@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index_line.h - what a lookup reads first: a cache line with a bucket of uthash and, where
+ * its next three buckets would be, six slots that say where an entry and its record lie. It is
+ * private to lib/index*.c, hence the short names.
+ *
+ *     0         8        9        10       16                              64
+ *     +---------+--------+--------+--------+--------+--------+- - -+--------+
+ *     | hh_head | others | filter | 6 tags | slot 0 | slot 1 |     | slot 5 |
+ *     +---------+--------+--------+--------+--------+--------+- - -+--------+
+ *     slot: node:u32 (number of an object in the arena) guess:u32 (of the record's place)
+ *
+ * The low two bits of a hash in uthash are zero: it uses every fourth bucket. To follow its
+ * chain costs a cache miss for each entry, and then one for the record; a slot leads to both
+ * at once. A tag, eight bits of the hash, tells most other keys. An entry that found no slot
+ * is in the chain only, near its head, and counted in `others`; the filter has a bit for it,
+ * which stays until there are no others.
+ *
+ * Counter, filter and tags are where uthash counts the entries of a bucket for its own rule of
+ * expansion, which is not used: what its macros do to them is undone.
+ *
+ * With pointers of 32 bits a line has 48 bytes and four slots.
+ */
+#ifndef TKV_INDEX_LINE_H
+#define TKV_INDEX_LINE_H
+
+#include "index_table.h"
+
+#include "chunks.h"
+
+#define OTHERS_MAX 255u /* or more: it does not change any more */
+#define FILTER_MAX 255u
+#define FILTER_AT  8u
+#define TAG_MAX    255u
+#define TAGS_AT    16u /* bits in a line's word */
+#define EVERY_TAG  (UINT64_C(0x010101010101) << TAGS_AT)
+#define NO_SLOT    SLOT_COUNT
+
+/* ---- Bytes ----------------------------------------------------------------------- */
+
+static inline uint64_t word_of(const struct line *line)
+{
+    return (uint64_t)line->bucket.expand_mult << 32 | line->bucket.count;
+}
+
+static inline void set_word(struct line *line, uint64_t word)
+{
+    line->bucket.count = (uint32_t)word;
+    line->bucket.expand_mult = (uint32_t)(word >> 32);
+}
+
+static inline unsigned others_of(const struct line *line)
+{
+    return line->bucket.count & OTHERS_MAX;
+}
+
+static inline unsigned filter_bit(uint32_t hashv)
+{
+    return 1u << (FILTER_AT + (hashv >> 21 & 7));
+}
+
+/* Whether one of the others may have this hash. */
+static inline bool has_other(const struct line *line, uint32_t hashv)
+{
+    return (line->bucket.count & filter_bit(hashv)) != 0;
+}
+
+static inline void add_other(struct line *line, uint32_t hashv)
+{
+    line->bucket.count |= filter_bit(hashv);
+    if (others_of(line) < OTHERS_MAX)
+        line->bucket.count++;
+}
+
+static inline void drop_other(struct line *line)
+{
+    if (others_of(line) < OTHERS_MAX)
+        line->bucket.count--;
+    if (others_of(line) == 0)
+        line->bucket.count &= ~(FILTER_MAX << FILTER_AT);
+}
+
+/* 0 is the tag of a free slot. */
+static inline unsigned tag_of(uint32_t hashv)
+{
+    const unsigned tag = hashv >> 24;
+
+    return tag != 0 ? tag : TAG_MAX;
+}
+
+static inline void set_tag(struct line *line, unsigned slot, unsigned tag)
+{
+    const unsigned at = TAGS_AT + slot * 8;
+
+    set_word(line, (word_of(line) & ~((uint64_t)TAG_MAX << at)) | (uint64_t)tag << at);
+}
+
+/* A bit for each slot that has the tag, and now and then for one above such a one: subtracting
+ * one from each byte borrows from the next only where a byte was zero. */
+static inline uint64_t slots_tagged(const struct line *line, unsigned tag)
+{
+    const uint64_t differences = word_of(line) ^ EVERY_TAG * tag;
+
+    return (differences - EVERY_TAG) & ~differences & EVERY_TAG << 7;
+}
+
+static inline unsigned first_slot(uint64_t tagged)
+{
+#if defined(__GNUC__)
+    return ((unsigned)__builtin_ctzll(tagged) - TAGS_AT) / 8;
+#else
+    unsigned slot = 0;
+
+    while ((tagged >> (TAGS_AT + slot * 8) & TAG_MAX) == 0)
+        slot++;
+    return slot;
+#endif
+}
+
+/*
+ * The line of a record's place: a reader fetches the record together with the node. It is a
+ * guess because slots above 1023 and offsets beyond 256 MiB of a file do not fit.
+ *
+ *     31     22 21               0
+ *     +--------+-----------------+
+ *     | slot   | offset / 64     |
+ *     +--------+-----------------+
+ */
+#define GUESS_OFFSET_BITS 22u
+
+static inline uint32_t guess_of(uint64_t place)
+{
+    const uint32_t line = (uint32_t)(tkv_place_offset(place) / LINE);
+
+    return tkv_place_slot(place) << GUESS_OFFSET_BITS |
+           (line & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1));
+}
+
+static inline uint64_t place_of_guess(uint32_t guess)
+{
+    const uint64_t line = guess & ((UINT32_C(1) << GUESS_OFFSET_BITS) - 1);
+
+    return tkv_place(guess >> GUESS_OFFSET_BITS, line * LINE, 0);
+}
+
+/* ---- Slots ----------------------------------------------------------------------- */
+
+static inline struct line *line_at(UT_hash_bucket *buckets, uint32_t number)
+{
+    return (struct line *)(void *)&buckets[number];
+}
+
+static inline struct entry *entry_in(const struct tkv_index *index, const struct slot *slot)
+{
+    return tkv_chunks_object(index->chunks, slot->node);
+}
+
+/* Which slot leads to the entry; NO_SLOT if none does. */
+static inline unsigned slot_of(const struct tkv_index *index, const struct line *line,
+                               const struct entry *entry)
+{
+    uint64_t tagged = slots_tagged(line, tag_of(entry->hh.hashv));
+
+    for (; tagged != 0; tagged &= tagged - 1) {
+        const unsigned slot = first_slot(tagged);
+
+        if (entry_in(index, &line->slots[slot]) == entry)
+            return slot;
+    }
+    return NO_SLOT;
+}
+
+static inline uint32_t number_of_entry(const struct entry *entry)
+{
+    return tkv_arena_number(entry, size_of_entry(entry));
+}
+
+/* Give a free slot, if there is one, to an entry whose node has a number. */
+static inline bool take_slot(struct line *line, const struct entry *entry, uint32_t node)
+{
+    const uint64_t free_slots = slots_tagged(line, 0);
+    unsigned slot;
+
+    if (free_slots == 0 || node == 0)
+        return false;
+    slot = first_slot(free_slots);
+    if (slot >= SLOT_COUNT)
+        return false;
+    line->slots[slot] = (struct slot){node, guess_of(entry->place)};
+    set_tag(line, slot, tag_of(entry->hh.hashv));
+    return true;
+}
+
+/* For an entry that was linked to the line's chain. */
+static inline void note_linked(struct line *line, const struct entry *entry, uint32_t node)
+{
+    if (!take_slot(line, entry, node))
+        add_other(line, entry->hh.hashv);
+}
+
+/* For an entry that will be unlinked from it. */
+static inline void note_unlinked(const struct tkv_index *index, struct line *line,
+                                 const struct entry *entry)
+{
+    const unsigned slot = slot_of(index, line, entry);
+
+    if (slot != NO_SLOT)
+        set_tag(line, slot, 0);
+    else
+        drop_other(line);
+}
+
+/* From its slot if it has one: to ask the arena is a cache miss. */
+static inline uint32_t number_in(const struct tkv_index *index, const struct line *line,
+                                 const struct entry *entry)
+{
+    const unsigned slot = slot_of(index, line, entry);
+
+    return slot != NO_SLOT ? line->slots[slot].node : number_of_entry(entry);
+}
+
+static inline bool slot_is_free(const struct line *line, unsigned slot)
+{
+    return (word_of(line) >> (TAGS_AT + slot * 8) & TAG_MAX) == 0;
+}
+
+/* Those that have a slot, and the first of the others. */
+static inline void prefetch_entries(const struct tkv_index *index, const struct line *line)
+{
+    if (others_of(line) != 0)
+        prefetch_entry(line->bucket.hh_head);
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        if (!slot_is_free(line, slot))
+            prefetch_entry(&entry_in(index, &line->slots[slot])->hh);
+}
+
+#endif

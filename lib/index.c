@@ -528,14 +528,23 @@ bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash
 }
 
 /* Places are unique: the key need not be compared. */
-static struct entry *find_place(struct shard *shard, uint64_t hash, uint64_t place)
-    TKV_REQUIRES(shard->lock)
+static struct entry *find_place(const struct tkv_index *index, struct shard *shard,
+                                uint64_t hash, uint64_t place) TKV_REQUIRES(shard->lock)
 {
     const uint32_t hashv = hashv_of(hash);
+    const struct line *line = line_of(shard, hashv);
 
-    for (UT_hash_handle *hh = line_of(shard, hashv)->bucket.hh_head; hh != NULL;
-         hh = hh->hh_next) {
-        if (hh->hashv == hashv && without_expires(entry_at(hh)->place) == place)
+    for (uint64_t tagged = slots_tagged(line, tag_of(hashv)); tagged != 0;
+         tagged &= tagged - 1) {
+        struct entry *entry = entry_in(index, &line->slots[first_slot(tagged)]);
+
+        if (without_expires(entry->place) == place)
+            return entry;
+    }
+    if (!has_other(line, hashv))
+        return NULL;
+    for (UT_hash_handle *hh = line->bucket.hh_head; hh != NULL; hh = hh->hh_next) {
+        if (without_expires(entry_at(hh)->place) == place)
             return entry_at(hh);
     }
     return NULL;
@@ -548,7 +557,7 @@ bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
     struct entry *entry;
 
     tkv_latch_take(&shard->lock);
-    entry = find_place(shard, hash, without_expires(from));
+    entry = find_place(index, shard, hash, without_expires(from));
     if (entry != NULL)
         set_place(index, shard, entry,
                   without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));

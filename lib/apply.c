@@ -122,7 +122,7 @@ static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *wri
         (void)tkv_index_peek(store->index, write->items[i].key_hash, &guess);
 }
 
-/* Likewise for all writes of one key. */
+/* Likewise for all writes of one key; who writes alone has done it before. */
 static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_applied *group)
 {
     const struct tkv_wal_write *write;
@@ -162,7 +162,8 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
     struct tkv_store *store = context;
     uint64_t offset;
 
-    fetch_single_keys(store, group);
+    if (group->writes->next != NULL)
+        fetch_single_keys(store, group);
     tkv_mutex_lock(&store->apply);
     offset = tkv_datafile_append(store->active, group->payload, group->payload_size);
     tkv_usage_add(&store->disk_bytes, group->payload_size);

@@ -215,6 +215,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
                                   .items = draft->items,
                                   .count = draft->count};
     enum tkv_status status;
+    uint64_t guess;
 
     if (draft->size > commit_size_max(store))
         return tkv_fail(
@@ -224,6 +225,8 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     status = reserve(store, draft, err);
     if (status != TKV_OK)
         return status;
+    if (draft->count == 1) /* while it is written to the log, its entry arrives */
+        (void)tkv_index_peek(store->index, draft->items[0].key_hash, &guess);
     status = tkv_wal_commit(&store->wal, &write, err);
     if (status != TKV_OK) {
         unreserve(store, draft, draft->count);

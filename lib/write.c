@@ -47,6 +47,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
 
     if (status != TKV_OK)
         return status;
+    tkv_index_prefetch(store->index, tkv_index_hash(store->index, key));
     tkv_upkeep_pace(store, key.size + value.size);
     tkv_draft_init(&draft);
     status = tkv_draft_put(store, &draft, key, value, expires_at_ms, err);

@@ -135,8 +135,10 @@ static_assert(sizeof(struct line) <= LINE_BUCKETS * sizeof(UT_hash_bucket),
 
 struct shard {
     _Alignas(LINE) struct tkv_latch lock;
-    /* Copies of the table's fields for those who prefetch without the lock. */
-    _Atomic(UT_hash_bucket *) buckets;
+
+    /* Read without the lock, and in a line that taking it does not claim: copies of the table's
+     * fields for those who prefetch. */
+    _Alignas(LINE) _Atomic(UT_hash_bucket *) buckets;
     atomic_uint bucket_count;
     atomic_uint_least64_t earliest; /* expiry in the shard; UINT64_MAX: none expires */
 
@@ -150,9 +152,8 @@ struct shard {
 
 struct tkv_index {
     uint64_t seed;
-    const struct tkv_chunks
-        *chunks;               /* of the arena; their numbers are read without its lock */
-    atomic_size_t table_bytes; /* of buckets and heaps outside of shards */
+    const struct tkv_chunks *chunks; /* the arena's, to be read without its lock */
+    atomic_size_t table_bytes;       /* of buckets and heaps outside of shards */
 
     _Alignas(LINE) struct tkv_latch arena_lock;
     struct tkv_arena *arena TKV_GUARDED_BY(arena_lock);

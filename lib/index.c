@@ -339,14 +339,18 @@ bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     return tkv_index_find_fetching(index, key, hash, NULL, NULL, ret_location);
 }
 
-/* uthash links all entries of a shard in the order in which they were added. Either may be
- * NULL, which a prefetch ignores. */
+/* What is written to when the entry goes: uthash links the entries of a line, and all of a
+ * shard in the order in which they were added. Any may be NULL, which a prefetch ignores. */
 static void prefetch_neighbours(const struct entry *entry)
 {
     const uintptr_t before = (uintptr_t)entry->hh.prev, after = (uintptr_t)entry->hh.next;
+    const uintptr_t above = (uintptr_t)entry->hh.hh_prev;
+    const uintptr_t below = (uintptr_t)entry->hh.hh_next;
 
     PREFETCH((const void *)(before + offsetof(struct entry, hh.next)));
     PREFETCH((const void *)(after + offsetof(struct entry, hh.prev)));
+    PREFETCH((const void *)(above + offsetof(UT_hash_handle, hh_next)));
+    PREFETCH((const void *)(below + offsetof(UT_hash_handle, hh_prev)));
 }
 
 bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash)

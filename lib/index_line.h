@@ -95,13 +95,14 @@ static inline void set_tag(struct line *line, unsigned slot, unsigned tag)
     set_word(line, (word_of(line) & ~((uint64_t)TAG_MAX << at)) | (uint64_t)tag << at);
 }
 
-/* A bit for each slot that has the tag, and now and then for one above such a one: subtracting
- * one from each byte borrows from the next only where a byte was zero. */
+/* A bit for each slot that has the tag, and no other: what a free slot says is stale. Adding
+ * 0x7f to the low seven bits of a byte never carries into the next. */
 static inline uint64_t slots_tagged(const struct line *line, unsigned tag)
 {
     const uint64_t differences = word_of(line) ^ EVERY_TAG * tag;
+    const uint64_t low_bits = EVERY_TAG * 0x7f;
 
-    return (differences - EVERY_TAG) & ~differences & EVERY_TAG << 7;
+    return ~(((differences & low_bits) + low_bits) | differences) & EVERY_TAG << 7;
 }
 
 static inline unsigned first_slot(uint64_t tagged)

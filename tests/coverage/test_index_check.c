@@ -122,6 +122,45 @@ TEST(every_opening_draws_a_seed_of_its_own)
     simdisk_free(disk);
 }
 
+/* ---- Tags ------------------------------------------------------------------------------- */
+
+static void check_tagged(uint64_t word, unsigned tag)
+{
+    struct line line = {0};
+    uint64_t tagged;
+
+    set_word(&line, word);
+    tagged = slots_tagged(&line, tag);
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
+        const bool has_it = (word >> (TAGS_AT + slot * 8) & TAG_MAX) == tag;
+
+        CHECK_EQ(tagged != 0 && first_slot(tagged) == slot, has_it);
+        if (has_it)
+            tagged &= tagged - 1;
+    }
+    CHECK_EQ(tagged, 0);
+}
+
+/* Two neighbours of a slot that differ from its tag by one bit, or are free, are the ones that
+ * cheaper ways to compare all tags at once get wrong. */
+TEST(the_slots_with_a_tag_are_found_and_no_others)
+{
+    static const uint64_t neighbours[] = {0, 1, 2, 3, 0x7f, 0x80, 0x81, 0xfe, 0xff};
+    const unsigned count = sizeof neighbours / sizeof *neighbours;
+
+    for (unsigned a = 0; a < count; a++)
+        for (unsigned b = 0; b < count; b++)
+            for (unsigned c = 0; c < count; c++)
+                for (unsigned tag = 0; tag < 256; tag++)
+                    for (unsigned at = 0; at < 6; at++) {
+                        const uint64_t three =
+                            neighbours[a] | neighbours[b] << 8 | neighbours[c] << 16;
+
+                        check_tagged(three << 8 * at | 0x0101, tag);
+                        check_tagged(~(three << 8 * at), tag);
+                    }
+}
+
 /* ---- The check -------------------------------------------------------------------------- */
 
 /* With `field` other than it is, the index is wrong; as it was, it is right again. */

@@ -12,6 +12,7 @@ struct bench_table {
     struct bench_result results[BENCH_WORKLOADS_MAX][BENCH_ENGINES_MAX][BENCH_RUNS_MAX];
     unsigned counts[BENCH_WORKLOADS_MAX][BENCH_ENGINES_MAX];
     double bare_writes[BENCH_RUNS_MAX]; /* a second, of the bare disk, one each round */
+    bool tinykv_failed;                 /* in a run: crashed, or said so */
 };
 
 /* Print the medians, and write the files that were asked for. Sorts the table. */

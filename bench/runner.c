@@ -364,7 +364,8 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
     bench_read_files(scene->path);
 }
 
-static void in_child(struct scene *scene, const struct bench_workload *w, size_t count,
+/* False when it did not end well. */
+static bool in_child(struct scene *scene, const struct bench_workload *w, size_t count,
                      struct bench_result *results, bool dies)
 {
     const pid_t child = fork();
@@ -383,11 +384,13 @@ static void in_child(struct scene *scene, const struct bench_workload *w, size_t
             run_here(scene, w, count, results);
         _exit(0);
     }
-    if (waitpid(child, &status, 0) != child || (status != 0 && !dies))
-        fprintf(stderr, "%s: %s: failed\n", scene->engine->name, w->name);
+    if (waitpid(child, &status, 0) == child && (status == 0 || dies))
+        return true;
+    fprintf(stderr, "%s: %s: failed\n", scene->engine->name, w->name);
+    return false;
 }
 
-void bench_run(const struct bench_settings *settings, const struct bench_engine *engine,
+bool bench_run(const struct bench_settings *settings, const struct bench_engine *engine,
                const struct bench_workload *workloads, size_t count,
                struct bench_result *ret_results)
 {
@@ -396,6 +399,7 @@ void bench_run(const struct bench_settings *settings, const struct bench_engine 
     struct scene scene = {.settings = settings, .engine = engine};
     struct bench_result *shared =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bool ran = true;
 
     if (shared == MAP_FAILED)
         bench_die("bench", "run", "no memory");
@@ -405,10 +409,11 @@ void bench_run(const struct bench_settings *settings, const struct bench_engine 
         bench_remove(scene.path);
     (void)mkdir(scene.path, 0700);
     if (workloads->kills)
-        in_child(&scene, workloads, count, shared, true);
-    in_child(&scene, workloads, count, shared, false);
+        ran = in_child(&scene, workloads, count, shared, true);
+    ran = in_child(&scene, workloads, count, shared, false) && ran;
     memcpy(ret_results, shared, size);
     (void)munmap(shared, size);
     if (store == BENCH_EMPTY)
         bench_remove(scene.path);
+    return ran;
 }

@@ -27,8 +27,8 @@ struct bench_result {
 };
 
 /* Run `count` workloads one after the other on one opened store; more than one only if all are
- * BENCH_READ. */
-void bench_run(const struct bench_settings *settings, const struct bench_engine *engine,
+ * BENCH_READ. False, after a message, when a process did not end well. */
+bool bench_run(const struct bench_settings *settings, const struct bench_engine *engine,
                const struct bench_workload *workloads, size_t count,
                struct bench_result *ret_results);
 

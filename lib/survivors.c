@@ -174,10 +174,42 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
     return TKV_OK;
 }
 
+static enum tkv_status sync_log(struct tkv_store *store, struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_wal_sync(&store->wal, err);
+
+    if (status == TKV_IO)
+        tkv_store_poison(store, status);
+    return status;
+}
+
+/*
+ * Records were left out because newer ones have superseded them: those must be durable now, in
+ * the log or in the data files. A log that is written to through a mapping is expensive to
+ * sync: each of its pages is protected again, which interrupts the other processors, and costs
+ * a fault when it is written to in the next lap. A checkpoint writes what has to be written in
+ * any case, unless there is no room for it.
+ */
+static enum tkv_status make_newer_records_durable(struct tkv_store *store,
+                                                  struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    if (store->options.durability == TKV_DURABILITY_ALWAYS)
+        return sync_log(store, err);
+    if (atomic_load(&store->log_head) == store->checkpoint.position)
+        return TKV_OK;
+    status = tkv_checkpoint_locked(store, false, err);
+    if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
+        return status;
+    return sync_log(store, err);
+}
+
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
-    enum tkv_status status = TKV_OK;
+    /* First, because a checkpoint would list outputs that are durable in a manifest. */
+    enum tkv_status status = make_newer_records_durable(store, err);
 
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
@@ -185,12 +217,7 @@ enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *
         if (file != NULL && is_output(file) && !is_durable_as_it_is(file))
             status = settle_output(store, file, err);
     }
-    if (status != TKV_OK)
-        return status; /* a failed sync has poisoned; anything else takes the output back */
-    status = tkv_wal_sync(&store->wal, err);
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
-    return status;
+    return status; /* a failed sync has poisoned; anything else takes the output back */
 }
 
 void tkv_survivors_retire(struct tkv_store *store)

@@ -43,9 +43,9 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
                                      const uint8_t *bytes, size_t size, uint64_t *ret_place,
                                      struct tkv_error *err);
 
-/* Write and sync all of the compactor's files, those of an earlier step that failed half-way
- * included; then sync the log, so that whatever made a record dead is at least as durable as
- * its removal. With `upkeep` held. */
+/* Make whatever made a record dead at least as durable as its removal will be; then write and
+ * sync all of the compactor's files, those of an earlier step that failed half-way included.
+ * With `upkeep` held. */
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err);
 
 /* The index points at them now: read those that are full from disk, and write their hints.

@@ -363,31 +363,89 @@ TEST(an_output_that_could_not_be_written_leaves_no_file)
     end(&f);
 }
 
-/* The output is on disk by then. */
-TEST(a_failed_sync_of_the_log_after_that_of_an_output_poisons)
+/* With what is not in the data files yet, as every writer leaves it. */
+static void begin_with_news(struct fixture *f, tkv_event_fn *on_event)
+{
+    begin_closed(f);
+    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.on_event = on_event;
+    open_again(f);
+    put_garbage(f, 20);
+    put_bytes(f, "late", 3, 100);
+}
+
+static void check_after_kill(struct fixture *f)
+{
+    f->disk->fail_at = 0;
+    f->disk->fail_sticky = false;
+    kill_process(f, SIMDISK_KILLED);
+    f->options.on_event = NULL;
+    open_again(f);
+    check_byte(f, "live", 1);
+    check_byte(f, "garbage", 2);
+    check_byte(f, "late", 3);
+    end(f);
+}
+
+TEST(a_failed_sync_of_the_active_file_before_that_of_an_output_poisons)
 {
     struct fixture f;
 
-    begin_closed(&f);
-    f.options.durability = TKV_DURABILITY_NONE;
-    open_again(&f);
-    put_garbage(&f, 20);
-    put_bytes(&f, "late", 3, 100);
-    f.disk->fail_kinds = SIMDISK_SYNC;
-    f.disk->fail_count = 0;
-    f.disk->fail_errno = EIO;
-    f.disk->fail_at = 2;
+    begin_with_news(&f, fail_when_copied);
+    late_kinds = SIMDISK_SYNC;
     CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
-    CHECK_STR(err.file, "wal.log");
+    CHECK_STR(err.file, f.store->active->name);
     CHECK_EQ(f.store->poisoned, TKV_IO);
-    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] != NULL);
-    f.disk->fail_at = 0;
-    kill_process(&f, SIMDISK_KILLED);
+    CHECK_EQ(f.store->outputs[TKV_OUTPUT_YOUNG]->durable, 0);
+    check_after_kill(&f);
+}
+
+static struct simdisk *cut; /* the power, at the first file that was dropped */
+
+static void fail_and_cut(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    fail_when_copied(context, event);
+    if (event->kind == TKV_EVENT_COMPACTION_INSTALLED && cut == NULL)
+        cut = simdisk_survivor(f->disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+}
+
+TEST(where_a_checkpoint_fails_the_log_is_synced_before_an_output)
+{
+    struct fixture f;
+
+    begin_with_news(&f, fail_and_cut);
+    late_kinds = SIMDISK_WRITE; /* to the active file */
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(late_kinds, 0);
+    CHECK_EQ(f.disk->faults, 1);
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    CHECK_OK(tkv_close(f.store, &err));
+    simdisk_free(f.disk);
+    f.disk = cut;
+    cut = NULL;
+    f.store = NULL;
+    f.options.on_event = NULL;
     open_again(&f);
     check_byte(&f, "live", 1);
     check_byte(&f, "garbage", 2);
     check_byte(&f, "late", 3);
     end(&f);
+}
+
+TEST(where_neither_a_checkpoint_nor_a_sync_of_the_log_is_possible_a_compaction_poisons)
+{
+    struct fixture f;
+
+    begin_with_news(&f, fail_when_copied);
+    late_kinds = SIMDISK_WRITE | SIMDISK_SYNC;
+    f.disk->fail_sticky = true;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    CHECK_STR(err.file, "wal.log");
+    CHECK_EQ(f.store->poisoned, TKV_IO);
+    CHECK_EQ(f.store->outputs[TKV_OUTPUT_YOUNG]->durable, 0);
+    check_after_kill(&f);
 }
 
 static uint64_t calls_when_poisoned;

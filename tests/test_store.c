@@ -1165,6 +1165,8 @@ static bool survive_failure(enum tkv_durability durability, unsigned kinds, uint
         CHECK(status == TKV_OK || status == TKV_IO || status == TKV_POISONED);
         if (i % 40 == 39)
             (void)oracle_checkpoint(oracle, f.store, &err);
+        if (i % 50 == 25)
+            (void)oracle_sync(oracle, f.store, &err);
         if (i == 90)
             CHECK(tkv_compact(f.store, NULL, &err) <= TKV_UNSUPPORTED); /* anything */
     }

@@ -421,26 +421,6 @@ static void exchange(struct plan *plan)
     }
 }
 
-static void retire_tails(struct tkv_store *store, const struct plan *plan)
-{
-    const uint32_t used = atomic_load(&store->slots_used);
-    bool any = false;
-
-    for (size_t i = 0; i < plan->count; i++) {
-        if (tkv_datafile_is_settled(plan->targets[i].file))
-            tkv_load_write_hint(store, plan->targets[i].file);
-        any |= tkv_datafile_retire_tail(plan->targets[i].file);
-    }
-    if (any)
-        tkv_epoch_wait(&store->epoch);
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL)
-            tkv_datafile_free_tail(file);
-    }
-}
-
 static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool clean,
                                struct tkv_error *err)
 {
@@ -467,7 +447,6 @@ static enum tkv_status checkpoint(struct tkv_store *store, struct plan *plan, bo
     if (status == TKV_OK) {
         tkv_wal_release(&store->wal, &plan->place);
         atomic_store(&store->log_released, plan->place.position);
-        retire_tails(store, plan);
     }
     return status;
 }

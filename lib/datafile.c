@@ -433,7 +433,7 @@ void tkv_datafile_settle(struct tkv_datafile *file)
 bool tkv_datafile_is_settled(struct tkv_datafile *file)
 {
     return atomic_load(&file->tail) != NULL && atomic_load(&file->sealed) &&
-           file->durable == atomic_load(&file->size);
+           file->durable_sealed && file->durable == atomic_load(&file->size);
 }
 
 bool tkv_datafile_retire_tail(struct tkv_datafile *file)

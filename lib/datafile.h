@@ -149,7 +149,7 @@ enum tkv_status tkv_datafile_sync(struct tkv_datafile *file, struct tkv_error *e
 /* Map a file whose bytes are final and close its descriptor; without a mapping it keeps that. */
 void tkv_datafile_settle(struct tkv_datafile *file);
 
-/* Sealed and durable, but its tail is still in memory. */
+/* Sealed and durable, both known to whoever makes it durable, but its tail is in memory. */
 bool tkv_datafile_is_settled(struct tkv_datafile *file);
 
 /* A sealed, durable file needs no tail any more: map it and retire the tail's memory, which

@@ -149,11 +149,6 @@ static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_outpu
     atomic_store(&output->sealed, true);
     output->durable_sealed = true;
     *ret_output = NULL;
-    tkv_load_write_hint(store, output);
-    if (tkv_datafile_retire_tail(output)) {
-        tkv_epoch_wait(&store->epoch);
-        tkv_datafile_free_tail(output);
-    }
 }
 
 /* The same for the file that receives puts, and make it durable. */
@@ -179,7 +174,11 @@ static enum tkv_status roll_active(struct tkv_store *store, uint64_t below,
 enum tkv_status tkv_garbage_roll(struct tkv_store *store, uint64_t below,
                                  struct tkv_error *err)
 {
+    enum tkv_status status;
+
     for (unsigned i = 0; i < TKV_OUTPUT_COUNT; i++)
         roll_output(store, &store->outputs[i], below);
-    return roll_active(store, below, err);
+    status = roll_active(store, below, err);
+    tkv_retire_soon(store);
+    return status;
 }

@@ -83,8 +83,10 @@ enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error 
 
     tkv_mutex_lock(&store->upkeep);
     grow_if_busy(store);
-    if (tkv_log_room_is_low(store))
+    if (tkv_log_room_is_low(store)) {
         status = tkv_checkpoint_locked(store, false, err);
+        tkv_retire_soon(store);
+    }
     tkv_mutex_unlock(&store->upkeep);
     return status;
 }
@@ -116,8 +118,10 @@ enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_err
     enum tkv_status status = TKV_OK;
 
     tkv_mutex_lock(&store->upkeep);
-    if (!tkv_wal_has_room(&store->wal, extent))
+    if (!tkv_wal_has_room(&store->wal, extent)) {
         status = tkv_checkpoint_locked(store, false, err);
+        tkv_retire_soon(store);
+    }
     if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
         status = grow_log(store, extent, err);
     if (status == TKV_OK)

@@ -234,7 +234,7 @@ static enum tkv_status finish(struct job *job, uint64_t started_us, uint64_t *re
     if (status != TKV_OK)
         return status;
     moved = install(job);
-    tkv_survivors_retire(store);
+    tkv_retire_soon(store);
     note_pins(job);
     remove_file(store, source);
     count_compaction(store, job, gain, started_us);

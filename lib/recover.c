@@ -226,6 +226,7 @@ static enum tkv_status begin_life(struct tkv_recovery *r, struct tkv_error *err)
         status = tkv_checkpoint_locked(store, false, err);
         if (status == TKV_OK)
             status = tkv_checkpoint_both_headers(store, err);
+        tkv_retire(store);
         tkv_mutex_unlock(&store->upkeep);
     }
     if (status != TKV_OK)

@@ -294,8 +294,10 @@ static enum tkv_status last_checkpoint(struct tkv_store *store, struct tkv_error
 
     tkv_mutex_lock(&store->upkeep);
     status = tkv_checkpoint_locked(store, true, err);
-    if (status == TKV_OK)
+    if (status == TKV_OK) {
+        tkv_retire(store);
         write_last_hints(store);
+    }
     tkv_mutex_unlock(&store->upkeep);
     return status;
 }

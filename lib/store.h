@@ -102,7 +102,7 @@ struct tkv_store {
     struct tkv_counters counters;
 
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
-    atomic_bool flush_asked, reclaim_asked;
+    atomic_bool flush_asked, reclaim_asked, retire_asked;
     _Atomic uint64_t space_left;   /* for puts, beyond what was flushed at the last look */
     _Atomic uint64_t unflushed;    /* bytes applied since the last flush */
     _Atomic uint64_t log_head;     /* log position applied */
@@ -204,6 +204,13 @@ enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_erro
 enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err);
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
+
+/* ---- retire.c: from memory to disk for good ---------------------------------------- */
+
+/* Write the hints of files that are full and durable, and free their memory. */
+void tkv_retire(struct tkv_store *store);
+/* Have the flusher do it, if there is one. */
+void tkv_retire_soon(struct tkv_store *store);
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */
 

@@ -220,29 +220,6 @@ enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *
     return status; /* a failed sync has poisoned; anything else takes the output back */
 }
 
-void tkv_survivors_retire(struct tkv_store *store)
-{
-    const uint32_t used = atomic_load(&store->slots_used);
-    bool any = false;
-
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL || !is_output(file) || !tkv_datafile_is_settled(file))
-            continue;
-        tkv_load_write_hint(store, file);
-        any |= tkv_datafile_retire_tail(file);
-    }
-    if (any)
-        tkv_epoch_wait(&store->epoch);
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL && is_output(file))
-            tkv_datafile_free_tail(file);
-    }
-}
-
 void tkv_survivors_release(struct tkv_survivors *survivors)
 {
     free(survivors->outputs);

@@ -48,10 +48,6 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
  * With `upkeep` held. */
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err);
 
-/* The index points at them now: read those that are full from disk, and write their hints.
- * With `upkeep` held. */
-void tkv_survivors_retire(struct tkv_store *store);
-
 /* Nothing points at what was appended: take it back, lest a full disk fill up with attempts.
  * A poisoned store is left as it is. Takes `upkeep`. */
 void tkv_survivors_undo(struct tkv_survivors *survivors);

@@ -52,10 +52,20 @@ static void checkpoint(struct tkv_store *store)
     if (atomic_load(&store->disk_full)) {
         tkv_mutex_lock(&store->upkeep);
         (void)tkv_checkpoint_locked(store, false, NULL); /* clears disk_full, or emits */
+        tkv_retire_soon(store);
         tkv_mutex_unlock(&store->upkeep);
         return;
     }
     (void)tkv_log_room_maintain(store, NULL);
+}
+
+static void retire_if_asked(struct tkv_store *store)
+{
+    if (!atomic_exchange(&store->retire_asked, false))
+        return;
+    tkv_mutex_lock(&store->upkeep);
+    tkv_retire(store);
+    tkv_mutex_unlock(&store->upkeep);
 }
 
 static void sync_if_due(struct tkv_store *store)
@@ -115,6 +125,7 @@ static uint32_t flusher_step(void *context, bool woken)
     tkv_index_prepare(store->index);
     flush(store);
     checkpoint(store);
+    retire_if_asked(store);
     sync_if_due(store);
     if (tkv_garbage_wanted(store))
         tkv_worker_wake(&store->compactor);
@@ -314,6 +325,7 @@ enum tkv_status tkv_checkpoint(struct tkv_store *store, struct tkv_error *err)
         return status;
     tkv_mutex_lock(&store->upkeep);
     status = tkv_checkpoint_locked(store, false, err);
+    tkv_retire(store);
     tkv_mutex_unlock(&store->upkeep);
     return status;
 }

@@ -48,6 +48,46 @@ TEST(a_put_while_a_compaction_copies_wins)
     end(&f);
 }
 
+static void retire_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    tkv_mutex_lock(&f->store->upkeep);
+    tkv_retire(f->store);
+    tkv_mutex_unlock(&f->store->upkeep);
+}
+
+/* One that was sealed because the next record did not fit is synced once more, to say so. */
+TEST(an_output_is_not_retired_before_its_end_is_durable)
+{
+    unsigned sealed_early = 0;
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = retire_when_copied;
+    f.options.read_mode = TKV_READ_MMAP; /* what is retired loses its descriptor */
+    f.options.compact_size_min = 64 * 1024;
+    open_again(&f);
+    for (unsigned i = 0; i < 1000; i++) {
+        const struct tkv_datafile *output = f.store->outputs[TKV_OUTPUT_YOUNG];
+        bool did = true;
+        char key[16];
+
+        snprintf(key, sizeof key, "%u", i * i % 97);
+        put_bytes(&f, key, (uint8_t)i, 1000 + i * 37 % 3000);
+        if (i % 10 != 9)
+            continue;
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        while (did)
+            CHECK_OK(tkv_reclaim_step(f.store, TKV_RECLAIM_AUTOMATIC, &did, NULL, &err));
+        sealed_early += output != NULL && output != f.store->outputs[TKV_OUTPUT_YOUNG];
+    }
+    CHECK(sealed_early > 3);
+    end(&f);
+}
+
 TEST(a_record_larger_than_a_data_file_is_compacted)
 {
     static uint8_t value[200 * 1024], got[sizeof value];

@@ -271,7 +271,7 @@ static void detach_locked(struct tkv_index *index, struct shard *shard, struct e
     uint64_t word;
 
     if (entry_expires(entry))
-        tkv_index_due_remove(index, shard, entry);
+        tkv_index_due_remove(shard, entry);
     note_unlinked(index, line, entry);
     word = word_of(line);
     HASH_DELETE(hh, head, entry);
@@ -294,7 +294,7 @@ static void update_locked(struct tkv_index *index, struct shard *shard, struct e
     fill_entry(entry, location->size, location->seq_low);
     if (expires) {
         tkv_index_due_move(shard, entry, location->expires_at_ms);
-        tkv_index_due_unreserve(index, shard);
+        tkv_index_due_unreserve(shard);
     }
     unreserve_entry(index, entry_size(key.size, expires));
 }
@@ -418,7 +418,7 @@ enum tkv_status tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
     PREFETCH((const void *)guess_line(shard_of(index, hash), hash)); /* for the put */
     if (!reserve_entry(index, size))
         return tkv_fail_memory(err, size, "index");
-    if (expires && !tkv_index_due_reserve(index, shard_of(index, hash))) {
+    if (expires && !tkv_index_due_reserve(shard_of(index, hash))) {
         unreserve_entry(index, size);
         return tkv_fail_memory(err, sizeof(struct due), "the index of expiring keys");
     }
@@ -434,7 +434,7 @@ void tkv_index_unreserve(struct tkv_index *index, struct tkv_slice key, uint64_t
     if (!expires)
         return;
     tkv_latch_take(&shard->lock);
-    tkv_index_due_unreserve(index, shard);
+    tkv_index_due_unreserve(shard);
     tkv_latch_release(&shard->lock);
 }
 
@@ -599,6 +599,10 @@ uint64_t tkv_index_count(const struct tkv_index *index)
 
 size_t tkv_index_bytes(const struct tkv_index *index)
 {
-    return sizeof *index + atomic_load_explicit(&index->arena_bytes, memory_order_relaxed) +
-           atomic_load_explicit(&index->table_bytes, memory_order_relaxed);
+    size_t bytes =
+        sizeof *index + atomic_load_explicit(&index->arena_bytes, memory_order_relaxed);
+
+    for (unsigned i = 0; i < SHARD_COUNT; i++)
+        bytes += atomic_load_explicit(&index->shards[i].bytes, memory_order_relaxed);
+    return bytes;
 }

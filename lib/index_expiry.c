@@ -50,8 +50,7 @@ static void sift_due(struct shard *shard, uint32_t slot, struct due due)
                           memory_order_relaxed);
 }
 
-static void resize_due(struct tkv_index *index, struct shard *shard, uint32_t capacity)
-    TKV_REQUIRES(shard->lock)
+static void resize_due(struct shard *shard, uint32_t capacity) TKV_REQUIRES(shard->lock)
 {
     const size_t old_size = shard->due_capacity * sizeof *shard->due;
     struct due *due = realloc(shard->due, capacity * sizeof *due);
@@ -60,17 +59,16 @@ static void resize_due(struct tkv_index *index, struct shard *shard, uint32_t ca
         return;
     shard->due = due;
     shard->due_capacity = capacity;
-    atomic_fetch_add_explicit(&index->table_bytes, capacity * sizeof *due - old_size,
-                              memory_order_relaxed);
+    add_bytes(shard, capacity * sizeof *due - old_size);
 }
 
-bool tkv_index_due_reserve(struct tkv_index *index, struct shard *shard)
+bool tkv_index_due_reserve(struct shard *shard)
 {
     bool reserved;
 
     tkv_latch_take(&shard->lock);
     if (shard->due_count + shard->due_reserved == shard->due_capacity)
-        resize_due(index, shard,
+        resize_due(shard,
                    shard->due_capacity == 0 ? FIRST_DUE_SIZE : 2 * shard->due_capacity);
     reserved = shard->due_count + shard->due_reserved < shard->due_capacity;
     if (reserved)
@@ -79,28 +77,25 @@ bool tkv_index_due_reserve(struct tkv_index *index, struct shard *shard)
     return reserved;
 }
 
-static void shrink_due(struct tkv_index *index, struct shard *shard)
-    TKV_REQUIRES(shard->lock)
+static void shrink_due(struct shard *shard) TKV_REQUIRES(shard->lock)
 {
     const uint32_t used = shard->due_count + shard->due_reserved;
 
     if (used == 0 && shard->due != NULL) {
-        atomic_fetch_sub_explicit(&index->table_bytes,
-                                  shard->due_capacity * sizeof *shard->due,
-                                  memory_order_relaxed);
+        add_bytes(shard, 0 - shard->due_capacity * sizeof *shard->due);
         free(shard->due);
         shard->due = NULL;
         shard->due_capacity = 0;
     } else if (used < shard->due_capacity / 4 && shard->due_capacity > FIRST_DUE_SIZE) {
-        resize_due(index, shard, shard->due_capacity / 2);
+        resize_due(shard, shard->due_capacity / 2);
     }
 }
 
-void tkv_index_due_unreserve(struct tkv_index *index, struct shard *shard)
+void tkv_index_due_unreserve(struct shard *shard)
 {
     assert(shard->due_reserved > 0);
     shard->due_reserved--;
-    shrink_due(index, shard);
+    shrink_due(shard);
 }
 
 void tkv_index_due_add(struct shard *shard, struct entry *entry, uint64_t expires_at_ms)
@@ -118,7 +113,7 @@ void tkv_index_due_move(struct shard *shard, struct entry *entry, uint64_t expir
     sift_due(shard, expiry_of(entry)->slot, (struct due){expires_at_ms, entry});
 }
 
-void tkv_index_due_remove(struct tkv_index *index, struct shard *shard, struct entry *entry)
+void tkv_index_due_remove(struct shard *shard, struct entry *entry)
 {
     const uint32_t slot = expiry_of(entry)->slot;
 
@@ -127,7 +122,7 @@ void tkv_index_due_remove(struct tkv_index *index, struct shard *shard, struct e
         sift_due(shard, slot, shard->due[shard->due_count]);
     if (shard->due_count == 0)
         atomic_store_explicit(&shard->earliest, UINT64_MAX, memory_order_relaxed);
-    shrink_due(index, shard);
+    shrink_due(shard);
 }
 
 /* ---- Expired keys ---------------------------------------------------------------- */

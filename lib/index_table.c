@@ -82,8 +82,7 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
     table->num_buckets = count;
     table->log2_num_buckets = log2;
     publish_table(shard);
-    atomic_fetch_add_explicit(&index->table_bytes, buckets_size(shard) - old_size,
-                              memory_order_relaxed);
+    add_bytes(shard, buckets_size(shard) - old_size);
 }
 
 /* ---- The index as a whole -------------------------------------------------------- */

@@ -145,6 +145,7 @@ struct shard {
     _Alignas(LINE) UT_hash_table table TKV_GUARDED_BY(lock);
     _Alignas(LINE) struct entry sentinel TKV_GUARDED_BY(lock);
     _Alignas(LINE) UT_hash_bucket first[LINE_BUCKETS]; /* the line of a small table */
+    atomic_size_t bytes; /* of buckets and heap outside of the shard; written under lock */
     struct due *due TKV_GUARDED_BY(lock);
     uint32_t due_count, due_capacity, due_reserved; /* count + reserved <= capacity */
     uint32_t floor_log2; /* not halved below: presized, and not yet filled */
@@ -153,7 +154,6 @@ struct shard {
 struct tkv_index {
     uint64_t seed;
     const struct tkv_chunks *chunks; /* the arena's, to be read without its lock */
-    atomic_size_t table_bytes;       /* of buckets and heaps outside of shards */
 
     _Alignas(LINE) struct tkv_latch arena_lock;
     struct tkv_arena *arena TKV_GUARDED_BY(arena_lock);
@@ -233,6 +233,12 @@ static inline size_t buckets_size(const struct shard *shard)
     return shard->table.num_buckets * sizeof(UT_hash_bucket);
 }
 
+/* Of what the shard has outside of itself; wraps for fewer. */
+static inline void add_bytes(struct shard *shard, size_t more) TKV_REQUIRES(shard->lock)
+{
+    atomic_store_explicit(&shard->bytes, shard->bytes + more, memory_order_relaxed);
+}
+
 static inline struct entry *entry_at(const UT_hash_handle *hh)
 {
     return (struct entry *)((uintptr_t)hh - offsetof(struct entry, hh));
@@ -286,15 +292,14 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
 
 /* Make sure that one later tkv_index_due_add() has room; false when there is no memory. Takes
  * the shard's lock. */
-bool tkv_index_due_reserve(struct tkv_index *index, struct shard *shard);
-void tkv_index_due_unreserve(struct tkv_index *index, struct shard *shard)
-    TKV_REQUIRES(shard->lock);
+bool tkv_index_due_reserve(struct shard *shard);
+void tkv_index_due_unreserve(struct shard *shard) TKV_REQUIRES(shard->lock);
 /* Uses up a reservation. */
 void tkv_index_due_add(struct shard *shard, struct entry *entry, uint64_t expires_at_ms)
     TKV_REQUIRES(shard->lock);
 void tkv_index_due_move(struct shard *shard, struct entry *entry, uint64_t expires_at_ms)
     TKV_REQUIRES(shard->lock);
-void tkv_index_due_remove(struct tkv_index *index, struct shard *shard, struct entry *entry)
+void tkv_index_due_remove(struct shard *shard, struct entry *entry)
     TKV_REQUIRES(shard->lock);
 
 #endif

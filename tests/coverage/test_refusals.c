@@ -144,9 +144,9 @@ TEST(verify_sees_a_manifest_that_is_gone_and_sums_that_are_wrong)
     CHECK(simdisk_file_unlink(f.disk, "MANIFEST") >= 0);
     expect_finding(&f, "missing");
     put_file(&f, "MANIFEST", &first);
-    atomic_fetch_add(&f.store->index->table_bytes, 1);
+    atomic_fetch_add(&f.store->index->shards[0].bytes, 1);
     expect_finding(&f, "contradicts itself");
-    atomic_fetch_sub(&f.store->index->table_bytes, 1);
+    atomic_fetch_sub(&f.store->index->shards[0].bytes, 1);
     tkv_usage_add(&f.store->live_bytes, 1);
     expect_finding(&f, "live bytes where the account says");
     tkv_usage_sub(&f.store->live_bytes, 1);

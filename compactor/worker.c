@@ -102,15 +102,23 @@ void tkv_worker_wake(struct tkv_worker *worker)
     tkv_mutex_unlock(&worker->lock);
 }
 
-void tkv_worker_stop(struct tkv_worker *worker)
+void tkv_worker_join(struct tkv_worker *worker)
 {
-    if (!worker->started)
+    if (!worker->started || worker->joined)
         return;
     tkv_mutex_lock(&worker->lock);
     worker->stopping = true;
     (void)pthread_cond_signal(&worker->changed);
     tkv_mutex_unlock(&worker->lock);
     (void)pthread_join(worker->thread, NULL);
+    worker->joined = true;
+}
+
+void tkv_worker_stop(struct tkv_worker *worker)
+{
+    if (!worker->started)
+        return;
+    tkv_worker_join(worker);
     (void)pthread_cond_destroy(&worker->changed);
     tkv_mutex_destroy(&worker->lock);
     memset(worker, 0, sizeof *worker);

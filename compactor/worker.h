@@ -21,7 +21,7 @@ struct tkv_worker {
     tkv_worker_fn *step;
     void *context;
     pthread_t thread;
-    bool started;
+    bool started, joined;
 
     struct tkv_mutex lock;
     /* Guarded by lock. */
@@ -32,7 +32,10 @@ struct tkv_worker {
 /* 0 or a positive errno; then the worker is as if zeroed, and wake and stop do nothing. */
 int tkv_worker_start(struct tkv_worker *worker, tkv_worker_fn *step, void *context);
 void tkv_worker_wake(struct tkv_worker *worker);
-/* Let the step that is under way finish, and join. Safe on a zeroed worker. */
+/* Let the step that is under way finish, and join. It can still be woken, in vain: of workers
+ * that wake each other all are joined before the first is stopped. Safe on a zeroed worker. */
+void tkv_worker_join(struct tkv_worker *worker);
+/* The same, if it was not joined; then it is as if zeroed. */
 void tkv_worker_stop(struct tkv_worker *worker);
 
 #endif

@@ -450,11 +450,12 @@ bool tkv_datafile_retire_tail(struct tkv_datafile *file)
 
 void tkv_datafile_free_tail(struct tkv_datafile *file)
 {
-    /* Pins may lend bytes of it; no new pin can, so the next attempt is as good. */
-    if (atomic_load(&file->references) == 1) {
-        free(file->retired_tail);
-        file->retired_tail = NULL;
-    }
+    /* Pins may lend bytes of it, and a walk may be reading by the descriptor; nobody new can,
+     * so the next attempt is as good. */
+    if (atomic_load(&file->references) != 1)
+        return;
+    free(file->retired_tail);
+    file->retired_tail = NULL;
     close_if_mapped(file);
 }
 

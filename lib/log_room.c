@@ -85,7 +85,8 @@ enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error 
     grow_if_busy(store);
     if (tkv_log_room_is_low(store)) {
         status = tkv_checkpoint_locked(store, false, err);
-        tkv_retire_soon(store);
+        if (status == TKV_OK)
+            tkv_retire(store);
     }
     tkv_mutex_unlock(&store->upkeep);
     return status;
@@ -110,6 +111,15 @@ static enum tkv_status check_fits(struct tkv_store *store, uint64_t extent,
                     (unsigned long long)extent, (unsigned long long)state.capacity);
 }
 
+/* Where the flusher was asked before and has not come, memory would pile up. */
+static void retire(struct tkv_store *store)
+{
+    if (atomic_load(&store->retire_asked))
+        tkv_retire(store);
+    else
+        tkv_retire_soon(store);
+}
+
 /* The leader of a group found the ring full and is the one who makes room: whoever is at work
  * on a checkpoint is waited for, and then there often is room already. */
 enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err)
@@ -120,7 +130,8 @@ enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_err
     tkv_mutex_lock(&store->upkeep);
     if (!tkv_wal_has_room(&store->wal, extent)) {
         status = tkv_checkpoint_locked(store, false, err);
-        tkv_retire_soon(store);
+        if (status == TKV_OK)
+            retire(store);
     }
     if (status == TKV_OK && !tkv_wal_has_room(&store->wal, extent))
         status = grow_log(store, extent, err);

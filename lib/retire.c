@@ -38,10 +38,8 @@ void tkv_retire(struct tkv_store *store)
 
 void tkv_retire_soon(struct tkv_store *store)
 {
-    if (!store->flusher.started) {
+    if (!store->flusher.started)
         tkv_retire(store);
-        return;
-    }
-    if (!atomic_exchange(&store->retire_asked, true))
+    else if (!atomic_exchange(&store->retire_asked, true))
         tkv_worker_wake(&store->flusher);
 }

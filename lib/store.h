@@ -207,9 +207,10 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
 
 /* ---- retire.c: from memory to disk for good ---------------------------------------- */
 
-/* Write the hints of files that are full and durable, and free their memory. */
+/* Write the hints of files that are full and durable, and free their memory. With `upkeep`
+ * held, as the next. */
 void tkv_retire(struct tkv_store *store);
-/* Have the flusher do it, if there is one. */
+/* For others than the flusher: have that do it, if there is one. */
 void tkv_retire_soon(struct tkv_store *store);
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */

@@ -183,6 +183,16 @@ static enum tkv_status sync_log(struct tkv_store *store, struct tkv_error *err)
     return status;
 }
 
+static bool is_all_in_data_files(struct tkv_store *store)
+{
+    bool is_all;
+
+    tkv_mutex_lock(&store->apply);
+    is_all = store->applied_end.position == store->checkpoint.position;
+    tkv_mutex_unlock(&store->apply);
+    return is_all;
+}
+
 /*
  * Records were left out because newer ones have superseded them: those must be durable now, in
  * the log or in the data files. A log that is written to through a mapping is expensive to
@@ -197,9 +207,11 @@ static enum tkv_status make_newer_records_durable(struct tkv_store *store,
 
     if (store->options.durability == TKV_DURABILITY_ALWAYS)
         return sync_log(store, err);
-    if (atomic_load(&store->log_head) == store->checkpoint.position)
+    if (is_all_in_data_files(store))
         return TKV_OK;
     status = tkv_checkpoint_locked(store, false, err);
+    if (status == TKV_OK)
+        tkv_retire_soon(store);
     if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
         return status;
     return sync_log(store, err);

@@ -51,8 +51,9 @@ static void checkpoint(struct tkv_store *store)
 {
     if (atomic_load(&store->disk_full)) {
         tkv_mutex_lock(&store->upkeep);
-        (void)tkv_checkpoint_locked(store, false, NULL); /* clears disk_full, or emits */
-        tkv_retire_soon(store);
+        /* Clears disk_full, or emits. */
+        if (tkv_checkpoint_locked(store, false, NULL) == TKV_OK)
+            tkv_retire(store);
         tkv_mutex_unlock(&store->upkeep);
         return;
     }
@@ -184,7 +185,9 @@ enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
 
 void tkv_upkeep_stop(struct tkv_store *store)
 {
-    tkv_worker_stop(&store->flusher); /* which wakes the compactor */
+    tkv_worker_join(&store->flusher); /* they wake each other */
+    tkv_worker_join(&store->compactor);
+    tkv_worker_stop(&store->flusher);
     tkv_worker_stop(&store->compactor);
 }
 
@@ -325,7 +328,8 @@ enum tkv_status tkv_checkpoint(struct tkv_store *store, struct tkv_error *err)
         return status;
     tkv_mutex_lock(&store->upkeep);
     status = tkv_checkpoint_locked(store, false, err);
-    tkv_retire(store);
+    if (status == TKV_OK)
+        tkv_retire(store);
     tkv_mutex_unlock(&store->upkeep);
     return status;
 }

@@ -422,6 +422,9 @@ TEST(a_worker_works_when_woken_and_comes_back_when_it_said_so)
     finish_step(&w);
     wait_for_step(&w); /* 5: then never */
     finish_step(&w);
+    tkv_worker_join(&w.worker);
+    tkv_worker_wake(&w.worker); /* by another worker, that has not ended yet */
+    CHECK(w.worker.started);
     tkv_worker_stop(&w.worker);
     CHECK_EQ(w.steps, 6);
     CHECK(w.woken[0] && w.woken[1] && !w.woken[2] && w.woken[3]);

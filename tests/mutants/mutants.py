@@ -36,7 +36,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_log", "test_recover_damaged"],
          "lib/recover_state.c": ["test_recover_log", "test_recover", "test_recover_damaged"],
          "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
-         "lib/survivors.c": ["test_survivors"], "lib/retire.c": ["test_survivors"], "lib/reclaim.c": ["test_survivors"],
+         "lib/survivors.c": ["test_survivors"], "lib/retire.c": ["test_retire", "test_survivors"], "lib/reclaim.c": ["test_survivors"],
          "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor", "test_copy"],

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who writes hints and frees the memory of files that are full and durable, and when.
+ *
+ * Method: a small store on the simulated disk without threads, to which a flusher seems to belong:
+ * one that can be woken and never comes.
+ */
+#include "small_store.h"
+
+#include <errno.h>
+
+TEST_MAIN
+
+static void begin_beside_flusher(struct fixture *f)
+{
+    struct tkv_worker *flusher;
+
+    begin_closed(f);
+    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.wal_size_max = 512 * 1024;
+    open_again(f);
+    flusher = &f->store->flusher;
+    tkv_mutex_init(&flusher->lock);
+    CHECK_EQ(pthread_cond_init(&flusher->changed, NULL), 0);
+    flusher->started = flusher->joined = true;
+}
+
+/* Full and durable, and in memory all the same. */
+static unsigned waiting(struct fixture *f)
+{
+    unsigned count = 0;
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        count += file != NULL && tkv_datafile_is_settled(file);
+    }
+    return count;
+}
+
+static void put_some(struct fixture *f, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "%u", i % 40);
+        put_bytes(f, key, (uint8_t)i, 4000);
+    }
+}
+
+static void put_until_checkpoint(struct fixture *f)
+{
+    const uint64_t before = f->store->checkpoint.position;
+
+    while (f->store->checkpoint.position == before)
+        put_some(f, 1);
+}
+
+static void retire(struct fixture *f)
+{
+    tkv_mutex_lock(&f->store->upkeep);
+    tkv_retire(f->store);
+    tkv_mutex_unlock(&f->store->upkeep);
+}
+
+/* ---- Writers ------------------------------------------------------------------------- */
+
+TEST(a_writer_that_makes_room_leaves_retiring_to_the_flusher_but_not_for_ever)
+{
+    struct fixture f;
+
+    begin_beside_flusher(&f);
+    put_until_checkpoint(&f);
+    CHECK(waiting(&f) > 0);
+    CHECK(f.store->retire_asked && f.store->flusher.woken);
+    put_until_checkpoint(&f); /* nobody came */
+    CHECK_EQ(waiting(&f), 0);
+    end(&f);
+}
+
+TEST(a_writer_whose_checkpoint_fails_asks_for_nothing)
+{
+    struct fixture f;
+    enum tkv_status status = TKV_OK;
+
+    begin_beside_flusher(&f);
+    f.disk->fail_kinds = SIMDISK_OPEN; /* of data files: the log is open */
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    f.disk->fail_sticky = true;
+    for (unsigned i = 0; i < 1000 && status == TKV_OK; i++)
+        status = tkv_put(f.store, tkv_text("key"), tkv_bytes(f.disk, 4000), &err);
+    CHECK_EQ(status, TKV_IO);
+    CHECK(!f.store->retire_asked);
+    f.disk->fail_at = 0;
+    end(&f);
+}
+
+/* ---- The flusher --------------------------------------------------------------------- */
+
+/* What it calls in every step. Waking itself, it would never sleep. */
+TEST(the_flushers_own_checkpoint_retires_at_once_and_wakes_nobody)
+{
+    struct fixture f;
+
+    begin_beside_flusher(&f);
+    while (!tkv_log_room_is_low(f.store))
+        put_some(&f, 1);
+    f.disk->monotonic_us += 1000000; /* slowly: the log has no reason to grow */
+    f.store->flusher.woken = false;
+    f.disk->fail_kinds = SIMDISK_OPEN;
+    f.disk->fail_errno = EMFILE;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    CHECK_EQ(tkv_log_room_maintain(f.store, &err), TKV_IO);
+    CHECK(!f.store->flusher.woken && !f.store->retire_asked);
+    f.disk->fail_at = 0;
+    CHECK_OK(tkv_log_room_maintain(f.store, &err));
+    CHECK(!tkv_log_room_is_low(f.store));
+    CHECK(!f.store->flusher.woken && !f.store->retire_asked);
+    CHECK_EQ(waiting(&f), 0);
+    end(&f);
+}
+
+TEST(nothing_is_retired_once_a_sync_has_failed)
+{
+    struct fixture f;
+
+    begin_beside_flusher(&f);
+    put_until_checkpoint(&f);
+    CHECK(waiting(&f) > 0);
+    tkv_store_poison(f.store, TKV_IO);
+    retire(&f);
+    CHECK(waiting(&f) > 0);
+    CHECK_EQ(tkv_close(f.store, &err), TKV_POISONED);
+    f.store = NULL;
+    end(&f);
+}
+
+/* ---- The compactor ------------------------------------------------------------------- */
+
+static bool has_hint(struct fixture *f, const struct tkv_datafile *file)
+{
+    char name[TKV_FILE_NAME_SIZE];
+
+    tkv_hint_name(file->number, name);
+    return simdisk_file_size(f->disk, name) > 0;
+}
+
+TEST(a_compaction_leaves_hints_and_memory_to_the_flusher)
+{
+    struct fixture f;
+    unsigned hinted = 0, sealed = 0;
+
+    begin_beside_flusher(&f);
+    put_some(&f, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(waiting(&f) > 0);
+    CHECK(f.store->retire_asked && f.store->flusher.woken);
+    retire(&f);
+    CHECK_EQ(waiting(&f), 0);
+    for (uint32_t slot = 0; slot < atomic_load(&f.store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f.store, slot);
+
+        if (file == NULL || !atomic_load(&file->sealed))
+            continue;
+        sealed++;
+        hinted += has_hint(&f, file);
+    }
+    CHECK(sealed > 0);
+    CHECK_EQ(hinted, sealed);
+    end(&f);
+}
+
+TEST(without_threads_a_compaction_retires_what_it_made)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    open_again(&f);
+    put_some(&f, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(waiting(&f), 0);
+    end(&f);
+}

@@ -200,7 +200,12 @@ void order_mark_synced(struct order_file *file, uint64_t stamp, uint64_t size)
         else
             i++;
     }
-    file->synced_size = size;
+    /* `size` was so when the sync began: a durable write may have made the file longer since, a
+     * truncation shorter. */
+    if (size > file->size)
+        size = file->size;
+    if (size > file->synced_size)
+        file->synced_size = size;
 }
 
 /* ---- Content that rules look at ------------------------------------------------------ */

@@ -55,6 +55,15 @@ enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *fil
     return note_sync(store, tkv_datafile_sync(file, err));
 }
 
+enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_wal_sync(&store->wal, err);
+
+    if (status == TKV_IO) /* else it was poisoned before, with its own reason */
+        tkv_store_poison(store, status);
+    return status;
+}
+
 enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *file,
                                uint64_t target, struct tkv_error *err)
 {

@@ -185,9 +185,7 @@ static enum tkv_status remove_dead(struct tkv_store *store,
     }
     if (count == 0)
         return TKV_OK;
-    status = tkv_wal_sync(&store->wal, err);
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
+    status = tkv_flush_log(store, err);
     if (status == TKV_OK)
         status = leave_out_condemned(store, s, err);
     for (size_t i = 0; i < s->count; i++) {

@@ -191,6 +191,8 @@ enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *fil
 /* A failed sync poisons: nobody knows what is on disk. */
 enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
                                struct tkv_error *err);
+/* Sync the log up to its head, likewise. */
+enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err);
 /* Write memory tails that have enough in them. With `upkeep` held. */
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
 /* With `upkeep` held. */

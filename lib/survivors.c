@@ -137,7 +137,7 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     return TKV_OK;
 }
 
-/* ---- Made durable, and read from disk -------------------------------------------- */
+/* ---- Made durable ---------------------------------------------------------------- */
 
 static bool is_output(const struct tkv_datafile *file)
 {
@@ -174,15 +174,6 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
     return TKV_OK;
 }
 
-static enum tkv_status sync_log(struct tkv_store *store, struct tkv_error *err)
-{
-    const enum tkv_status status = tkv_wal_sync(&store->wal, err);
-
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
-    return status;
-}
-
 static bool is_all_in_data_files(struct tkv_store *store)
 {
     bool is_all;
@@ -206,7 +197,7 @@ static enum tkv_status make_newer_records_durable(struct tkv_store *store,
     enum tkv_status status;
 
     if (store->options.durability == TKV_DURABILITY_ALWAYS)
-        return sync_log(store, err);
+        return tkv_flush_log(store, err);
     if (is_all_in_data_files(store))
         return TKV_OK;
     status = tkv_checkpoint_locked(store, false, err);
@@ -214,7 +205,7 @@ static enum tkv_status make_newer_records_durable(struct tkv_store *store,
         tkv_retire_soon(store);
     if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
         return status;
-    return sync_log(store, err);
+    return tkv_flush_log(store, err);
 }
 
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err)

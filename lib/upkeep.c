@@ -80,8 +80,7 @@ static void sync_if_due(struct tkv_store *store)
     /* Without a flusher several writers come here at once: one of them syncs. */
     if (!atomic_compare_exchange_strong(&store->synced_us, &synced_us, now_us))
         return;
-    if (tkv_wal_sync(&store->wal, NULL) == TKV_IO)
-        tkv_store_poison(store, TKV_IO);
+    (void)tkv_flush_log(store, NULL); /* poisons when it must */
 }
 
 /* True when nothing has been written since the last look and the log says so. */
@@ -312,12 +311,7 @@ enum tkv_status tkv_sync(struct tkv_store *store, struct tkv_error *err)
 {
     enum tkv_status status = tkv_store_check_writable(store, err);
 
-    if (status != TKV_OK)
-        return status;
-    status = tkv_wal_sync(&store->wal, err);
-    if (status == TKV_IO)
-        tkv_store_poison(store, status);
-    return status;
+    return status == TKV_OK ? tkv_flush_log(store, err) : status;
 }
 
 enum tkv_status tkv_checkpoint(struct tkv_store *store, struct tkv_error *err)

@@ -99,10 +99,9 @@ static void put(struct bench *b, struct tkv_slice key, uint64_t place)
 
 static uint64_t find_many(struct bench *b, const uint8_t *from, size_t count)
 {
-    struct tkv_location locations[16];
+    struct tkv_location location;
     struct tkv_slice keys[16];
     uint64_t hashes[16], guess, sum = 0;
-    bool found[16];
 
     for (size_t i = 0; i + 16 <= count; i += 16) {
         for (size_t j = 0; j < 16; j++) {
@@ -111,10 +110,10 @@ static uint64_t find_many(struct bench *b, const uint8_t *from, size_t count)
             tkv_index_prefetch(b->index, hashes[j]);
         }
         for (size_t j = 0; j < 16; j++)
-            found[j] = tkv_index_peek(b->index, hashes[j], &guess);
-        tkv_index_find_many(b->index, keys, hashes, 16, locations, found);
+            (void)tkv_index_peek(b->index, hashes[j], &guess);
         for (size_t j = 0; j < 16; j++)
-            sum += found[j] ? locations[j].place : 1;
+            sum += tkv_index_find(b->index, keys[j], hashes[j], &location) ? location.place
+                                                                           : 1;
     }
     return sum;
 }

@@ -250,8 +250,8 @@ struct tkv_arena *tkv_arena_new(void)
     for (unsigned i = 0; i < LARGE_LISTS; i++)
         tkv_list_init(&arena->large_reserved[i]);
     tkv_list_init(&arena->large_taken);
-    arena->bytes =
-        sizeof *arena - sizeof arena->chunks.bases; /* of which little is touched */
+    /* Of the chunks' numbers little is ever touched. */
+    arena->bytes = sizeof *arena - sizeof arena->chunks.bases;
     return arena;
 }
 

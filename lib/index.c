@@ -246,8 +246,8 @@ static void link_locked(struct tkv_index *index, struct shard *shard, struct ent
         memcpy(key_copy, key.data, key.size);
     entry->place = flagged_place(location);
     add_to_table(shard, entry, key_copy, key.size, hash);
-    fill_entry(entry, location->size,
-               location->seq_low); /* not before: adding reads hh.tbl */
+    /* Not before: adding reads hh.tbl. */
+    fill_entry(entry, location->size, location->seq_low);
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);
@@ -392,20 +392,11 @@ bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
         prefetch_entry(&entry_in(index, slot)->hh);
         *ret_guess = place_of_guess(slot->guess);
     } else {
-        prefetch_entry(
-            line->bucket.hh_head); /* another of the line, or what will be linked to */
+        /* One without a slot, or what a new one will be linked to. */
+        prefetch_entry(line->bucket.hh_head);
     }
     tkv_latch_release(&shard->lock);
     return possible;
-}
-
-void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
-                         const uint64_t *hashes, size_t count,
-                         struct tkv_location *locations, bool *found)
-{
-    for (size_t i = 0; i < count; i++)
-        if (found[i])
-            found[i] = tkv_index_find(index, keys[i], hashes[i], &locations[i]);
 }
 
 /* ---- Changing -------------------------------------------------------------------- */

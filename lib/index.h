@@ -101,12 +101,6 @@ bool tkv_index_find_fetching(struct tkv_index *index, struct tkv_slice key, uint
                              tkv_index_fetch *fetch, void *context,
                              struct tkv_location *ret_location);
 
-/* Look up those of `count` keys for which found[i] is true, as tkv_index_peek() left it, and
- * say again there whether locations[i] was written. Best for groups of 16 or so. */
-void tkv_index_find_many(struct tkv_index *index, const struct tkv_slice *keys,
-                         const uint64_t *hashes, size_t count,
-                         struct tkv_location *locations, bool *found);
-
 /* Make sure that one later tkv_index_put() of such a key cannot run out of memory. */
 enum tkv_status tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
                                   uint64_t hash, bool expires, struct tkv_error *err);

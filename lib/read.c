@@ -396,9 +396,10 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
         if (found[i])
             prefetch_record(store, guess);
     }
-    tkv_index_find_many(store->index, keys, hashes, count, locations, found);
     for (size_t i = 0; i < count; i++) {
         if (found[i])
+            found[i] = tkv_index_find(store->index, keys[i], hashes[i], &locations[i]);
+        if (found[i]) /* nearly always at the guess */
             prefetch_record(store, locations[i].place);
     }
     for (size_t i = 0; i < count; i++) {

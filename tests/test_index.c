@@ -261,29 +261,16 @@ static void model_find(struct model *m, uint64_t number, const struct key *key)
         check_same(&found, &k->location);
 }
 
-static void model_find_many(struct model *m)
+/* What a peek rules out is not there. */
+static void model_peek(struct model *m)
 {
-    enum { MOST = 40 };
-    static struct key keys[MOST];
-    struct tkv_slice slices[MOST] = {{0}};
-    uint64_t hashes[MOST] = {0}, numbers[MOST], guess;
-    struct tkv_location found_locations[MOST];
-    bool found[MOST];
-    const size_t count = below(m, MOST + 1);
+    const uint64_t number = below(m, MODEL_KEYS);
+    struct key key;
+    uint64_t guess;
 
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = below(m, MODEL_KEYS);
-        varied_key(m->index, numbers[i], &keys[i]);
-        slices[i] = keys[i].slice;
-        hashes[i] = keys[i].hash;
-        found[i] = tkv_index_peek(m->index, hashes[i], &guess);
-    }
-    tkv_index_find_many(m->index, slices, hashes, count, found_locations, found);
-    for (size_t i = 0; i < count; i++) {
-        CHECK_EQ(found[i], m->keys[numbers[i]].present);
-        if (found[i])
-            check_same(&found_locations[i], &m->keys[numbers[i]].location);
-    }
+    varied_key(m->index, number, &key);
+    CHECK(tkv_index_peek(m->index, key.hash, &guess) || !m->keys[number].present);
+    model_find(m, number, &key);
 }
 
 static void model_expire(struct model *m)
@@ -367,7 +354,7 @@ static void model_operation(struct model *m, unsigned put_weight)
     else if (choice < 97)
         model_find(m, number, &key);
     else if (choice < 99)
-        model_find_many(m);
+        model_peek(m);
     else
         model_expire(m);
 }
@@ -1056,24 +1043,19 @@ static void put_expiring(struct worker *w, uint64_t i)
 
 static void find_others(struct worker *w, uint64_t *random)
 {
-    struct tkv_location locations[16];
-    struct tkv_slice slices[16];
-    uint64_t hashes[16], guess;
-    bool found[16];
+    uint64_t guess;
 
     for (unsigned i = 0; i < 16; i++) {
         short_key(w->index, next_random(random) % (THREADS * THREAD_KEYS), &w->keys[i]);
-        slices[i] = w->keys[i].slice;
-        hashes[i] = w->keys[i].hash;
-        found[i] = tkv_index_peek(w->index, hashes[i], &guess);
+        (void)tkv_index_peek(w->index, w->keys[i].hash, &guess);
     }
-    tkv_index_find_many(w->index, slices, hashes, 16, locations, found);
     for (unsigned i = 0; i < 16; i++) {
+        struct tkv_location location;
         uint64_t number;
 
         memcpy(&number, w->keys[i].bytes, sizeof number);
-        if (found[i])
-            CHECK_EQ(locations[i].size, (uint32_t)number + 1);
+        if (tkv_index_find(w->index, w->keys[i].slice, w->keys[i].hash, &location))
+            CHECK_EQ(location.size, (uint32_t)number + 1);
     }
 }
 

@@ -76,6 +76,19 @@ static inline void begin_killed(struct fixture *f)
     kill_process(f, SIMDISK_NOTHING_PENDING);
 }
 
+/* Three keys: in the data file since the manifest's checkpoint, since the header's, and in the
+ * log only. */
+static inline void begin_with_news(struct fixture *f)
+{
+    begin(f);
+    put_bytes(f, "a", 1, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "b", 2, 100);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    put_bytes(f, "c", 3, 100);
+    kill_process(f, SIMDISK_NOTHING_PENDING);
+}
+
 static inline void expect_both(struct fixture *f)
 {
     check_byte(f, "a", 1);

@@ -242,19 +242,6 @@ TEST(an_unreadable_header_may_have_been_the_next_one)
     }
 }
 
-/* Three keys: in the data file since the manifest's checkpoint, since the header's, and in the
- * log only. */
-static void begin_with_news(struct fixture *f)
-{
-    begin(f);
-    put_bytes(f, "a", 1, 100);
-    CHECK_OK(tkv_checkpoint(f->store, &err));
-    put_bytes(f, "b", 2, 100);
-    CHECK_OK(tkv_checkpoint(f->store, &err));
-    put_bytes(f, "c", 3, 100);
-    kill_process(f, SIMDISK_NOTHING_PENDING);
-}
-
 /* What it says of a file that is not listed any more does not matter either. */
 TEST(a_header_older_than_the_manifest_is_no_news_about_its_files)
 {

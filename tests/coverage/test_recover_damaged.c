@@ -157,17 +157,10 @@ TEST(a_header_of_a_log_that_is_too_short_is_not_believed_when_it_contradicts_the
     end(&f);
 }
 
-/* Keys in the data file since the manifest's checkpoint, since the header's, and in the log
- * only; and the log is too short. */
+/* And the log is too short. */
 static void begin_with_short_log(struct fixture *f, struct tkv_wal_header *ret_header)
 {
-    begin(f);
-    put_bytes(f, "a", 1, 100);
-    CHECK_OK(tkv_checkpoint(f->store, &err));
-    put_bytes(f, "b", 2, 100);
-    CHECK_OK(tkv_checkpoint(f->store, &err));
-    put_bytes(f, "c", 3, 100);
-    kill_process(f, SIMDISK_NOTHING_PENDING);
+    begin_with_news(f);
     read_header(f, ret_header);
     CHECK(simdisk_file_truncate(f->disk, "wal.log",
                                 ret_header->ring_end - TKV_BLOCK_SIZE) >= 0);

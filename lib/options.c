@@ -29,6 +29,7 @@ enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_
          512u * 1024 * 1024                                                                                 },
         {"compact_size_min",   options->compact_size_min,   0,                           INT64_MAX          },
         {"wal_size_max",       options->wal_size_max,       64u * 1024,                  UINT64_C(16) << 30 },
+        {"idle_poll_us",       options->idle_poll_us,       0,                           10000              },
         {"expected_keys",      options->expected_keys,      0,                           UINT64_C(1) << 40  },
     };
 

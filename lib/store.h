@@ -18,6 +18,7 @@
 #include "datafile.h"
 #include "epoch.h"
 #include "error.h"
+#include "idle_poll.h"
 #include "index.h"
 #include "lock.h"
 #include "os.h"
@@ -115,6 +116,7 @@ struct tkv_store {
     _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
 
     struct tkv_worker flusher, compactor;
+    struct tkv_idle_poll idle_poll;
     _Atomic uint64_t synced_us; /* INTERVAL: when the log was last synced */
     uint64_t idle_seq; /* newest write when the flusher last looked; the flusher's */
     atomic_bool flusher_sleeps; /* until woken: the next write must wake it */

@@ -179,6 +179,9 @@ enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
     (void)tkv_worker_start(&store->compactor, compactor_step, store);
     tkv_worker_wake(&store->flusher);
     tkv_worker_wake(&store->compactor);
+    /* Without it writes are slower, and that is all. */
+    if (store->wal.always && store->options.idle_poll_us > 0)
+        (void)tkv_idle_poll_start(&store->idle_poll, store->options.idle_poll_us);
     return TKV_OK;
 }
 
@@ -188,6 +191,7 @@ void tkv_upkeep_stop(struct tkv_store *store)
     tkv_worker_join(&store->compactor);
     tkv_worker_stop(&store->flusher);
     tkv_worker_stop(&store->compactor);
+    tkv_idle_poll_stop(&store->idle_poll);
 }
 
 /* ---- After a write --------------------------------------------------------------- */

@@ -687,6 +687,7 @@ TEST(an_option_out_of_range_is_refused_by_name)
     CHECK_REFUSED(space_factor, 1.0);
     CHECK_REFUSED(space_factor, 10.5);
     CHECK_REFUSED(space_factor, 0.0 / 0.0 * 1.0);
+    CHECK_REFUSED(idle_poll_us, 10001);
     CHECK_REFUSED(wal_size_max, 65535);
     CHECK_REFUSED(wal_size_max, (UINT64_C(16) << 30) + 1);
 #undef CHECK_REFUSED

@@ -30,6 +30,7 @@ static struct tkv_options take_options(struct fuzz_input *in)
     TAKE(8, compact_size_min, uint64_t);
     TAKE(9, wal_size_max, uint64_t);
     TAKE(10, expected_keys, uint64_t);
+    TAKE(12, idle_poll_us, uint32_t);
 #undef TAKE
     if ((which & 1u << 11) != 0) {
         bits = fuzz_u64(in);
@@ -56,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                o.data_file_size_min <= o.data_file_size_max);
     FUZZ_CHECK(o.data_file_size_max <= 512u * 1024 * 1024);
     FUZZ_CHECK(o.wal_size_max >= 65536 && o.wal_size_max <= UINT64_C(16) << 30);
+    FUZZ_CHECK(o.idle_poll_us <= 10000);
     FUZZ_CHECK(o.space_factor >= 1.05 && o.space_factor <= 10);
     return 0;
 }

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * idle_poll.c - the thread that loops, and where it does. A thread that waits again and again is
+ * followed to its processor. When several take turns the loop stays where the scheduler puts it,
+ * which is where nobody runs: to move it each time costs more than it brings.
+ */
+#include "idle_poll.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__linux__) && defined(SCHED_IDLE)
+
+#define NUDGES_TO_FOLLOW 8u /* of one thread in succession */
+#define ANYWHERE         (-1)
+
+/* ---- The loop -------------------------------------------------------------------- */
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* About a microsecond without reading the clock; leaves the core to its other thread. */
+static void pause_for_a_moment(void)
+{
+    for (unsigned i = 0; i < 32; i++) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#else
+        atomic_signal_fence(memory_order_seq_cst);
+#endif
+    }
+}
+
+/* Returns how many nudges there were. */
+static uint64_t poll_until_quiet(struct tkv_idle_poll *poll)
+{
+    uint64_t seen = atomic_load(&poll->nudges);
+    uint64_t from_us = now_us();
+
+    while (now_us() < from_us + poll->micros) {
+        const uint64_t nudges = atomic_load_explicit(&poll->nudges, memory_order_relaxed);
+
+        if (nudges != seen)
+            from_us = now_us();
+        seen = nudges;
+        pause_for_a_moment();
+    }
+    return seen;
+}
+
+static uint32_t poll_step(void *context, bool woken)
+{
+    const struct sched_param none = {0};
+    struct tkv_idle_poll *poll = context;
+    uint64_t seen;
+
+    (void)woken;
+    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) != 0)
+        return TKV_WORKER_FOREVER; /* and no nudge wakes it any more */
+    do {
+        seen = poll_until_quiet(poll);
+        atomic_store(&poll->sleeps, true);
+        /* A nudge that came in between has seen the flag or is seen here. */
+    } while (atomic_load(&poll->nudges) != seen && atomic_exchange(&poll->sleeps, false));
+    return TKV_WORKER_FOREVER;
+}
+
+/* ---- Where it loops -------------------------------------------------------------- */
+
+static void move_worker(struct tkv_idle_poll *poll, int processor)
+{
+    cpu_set_t set = poll->anywhere;
+
+    if (processor == poll->processor)
+        return;
+    poll->processor = processor;
+    if (processor != ANYWHERE) {
+        CPU_ZERO(&set);
+        CPU_SET((unsigned)processor, &set);
+    }
+    /* Where it is not allowed to go it stays: that costs speed, nothing else. */
+    (void)pthread_setaffinity_np(poll->worker.thread, sizeof set, &set);
+}
+
+static void follow(struct tkv_idle_poll *poll)
+{
+    const pthread_t self = pthread_self();
+
+    if (!pthread_equal(poll->nudger, self))
+        poll->nudger_times = 0;
+    poll->nudger = self;
+    if (poll->nudger_times < NUDGES_TO_FOLLOW)
+        poll->nudger_times++;
+    move_worker(poll, poll->nudger_times < NUDGES_TO_FOLLOW ? ANYWHERE : sched_getcpu());
+}
+
+/* ---- Starting and stopping ------------------------------------------------------- */
+
+int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
+{
+    memset(poll, 0, sizeof *poll);
+    poll->micros = micros;
+    poll->processor = ANYWHERE;
+    if (sched_getaffinity(0, sizeof poll->anywhere, &poll->anywhere) != 0)
+        return errno; /* more processors than the set has room for */
+    atomic_store(&poll->sleeps, true);
+    return tkv_worker_start(&poll->worker, poll_step, poll);
+}
+
+void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
+{
+    if (!poll->worker.started)
+        return;
+    follow(poll);
+    atomic_fetch_add(&poll->nudges, 1);
+    if (atomic_load(&poll->sleeps) && atomic_exchange(&poll->sleeps, false))
+        tkv_worker_wake(&poll->worker);
+}
+
+#else
+
+int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
+{
+    memset(poll, 0, sizeof *poll);
+    (void)micros;
+    return 0;
+}
+
+void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
+{
+    (void)poll;
+}
+
+#endif
+
+void tkv_idle_poll_stop(struct tkv_idle_poll *poll)
+{
+    tkv_worker_stop(&poll->worker);
+}

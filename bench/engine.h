@@ -31,6 +31,7 @@ struct bench_engine {
     const char *name;
     const char *settings;    /* what differs from the engine's defaults, for the report */
     const char *none_caveat; /* what a killed process loses or breaks; NULL: nothing */
+    bool is_variant;         /* of the engine before; runs when it is named */
 
     void *(*open)(const struct bench_opening *opening);
     void (*close)(void *db);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* engine_tinykv.c - this library, with its defaults. */
+/* engine_tinykv.c - this library, and the same with all its defaults. */
 #include "engine.h"
 #include "tinykv.h"
 
@@ -11,7 +11,7 @@ static void check(enum tkv_status status, const char *what, const struct tkv_err
         bench_die("tinykv", what, err->message);
 }
 
-static void *open_store(const struct bench_opening *opening)
+static void *open_store(const struct bench_opening *opening, uint32_t idle_poll_us)
 {
     struct tkv_options options = TKV_OPTIONS_DEFAULT;
     struct tkv_store *store;
@@ -19,8 +19,19 @@ static void *open_store(const struct bench_opening *opening)
 
     options.durability =
         opening->durability == BENCH_ALWAYS ? TKV_DURABILITY_ALWAYS : TKV_DURABILITY_NONE;
+    options.idle_poll_us = idle_poll_us;
     check(tkv_open(opening->path, &options, &store, NULL, &err), "open", &err);
     return store;
+}
+
+static void *open_polling(const struct bench_opening *opening)
+{
+    return open_store(opening, 200);
+}
+
+static void *open_with_defaults(const struct bench_opening *opening)
+{
+    return open_store(opening, 0);
 }
 
 static void close_store(void *db)
@@ -104,15 +115,21 @@ static void settle(void *db)
     check(tkv_checkpoint(db, &err), "checkpoint", &err);
 }
 
+#define CALLS                                                             \
+    .close = close_store, .put = put, .put_batch = put_batch, .get = get, \
+    .multi_get = multi_get, .remove = remove_key, .settle = settle
+
 const struct bench_engine bench_engine_tinykv = {
     .name = "tinykv",
+    .settings = "idle_poll_us 200",
+    .open = open_polling,
+    CALLS,
+};
+
+const struct bench_engine bench_engine_tinykv_defaults = {
+    .name = "tinykv_defaults",
     .settings = "defaults",
-    .open = open_store,
-    .close = close_store,
-    .put = put,
-    .put_batch = put_batch,
-    .get = get,
-    .multi_get = multi_get,
-    .remove = remove_key,
-    .settle = settle,
+    .is_variant = true,
+    .open = open_with_defaults,
+    CALLS,
 };

@@ -4,6 +4,7 @@
 
 #define ENGINES(X)      \
     X(tinykv)           \
+    X(tinykv_defaults)  \
     BENCH_LMDB(X)       \
     BENCH_LEVELDB(X)    \
     BENCH_ROCKSDB(X)    \

@@ -46,7 +46,7 @@ bool bench_is_chosen(const struct bench_options *o, const struct bench_engine *e
     if (o->engines != NULL)
         return is_listed(o->engines, engine->name);
     /* Nobody chooses it for speed any more, and it takes long. */
-    return !o->quick || strcmp(engine->name, "berkeleydb") != 0;
+    return !engine->is_variant && (!o->quick || strcmp(engine->name, "berkeleydb") != 0);
 }
 
 /* ---- Arguments ---------------------------------------------------------------------------- */

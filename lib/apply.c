@@ -58,7 +58,6 @@ enum tkv_status tkv_apply_prepare(void *context, size_t payload_size, struct tkv
     if (status == TKV_OK)
         store->prepared = payload_size;
     tkv_mutex_unlock(&store->apply);
-    tkv_idle_poll_nudge(&store->idle_poll);
     return status;
 }
 

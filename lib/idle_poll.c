@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * idle_poll.c - the thread that loops, and where it does. A thread that waits again and again is
- * followed to its processor. When several take turns the loop stays where the scheduler puts it,
+ * followed to its processor. When several take turns the loop goes where the scheduler puts it,
  * which is where nobody runs: to move it each time costs more than it brings.
  */
 #include "idle_poll.h"
@@ -13,7 +13,8 @@
 
 #if defined(__linux__) && defined(SCHED_IDLE)
 
-#define NUDGES_TO_FOLLOW 8u /* of one thread in succession */
+#define NUDGES_TO_FOLLOW 4u /* of one thread in succession */
+#define TURNS_TO_LET_GO  8u /* of others since, none of them followed */
 #define ANYWHERE         (-1)
 
 /* ---- The loop -------------------------------------------------------------------- */
@@ -93,12 +94,18 @@ static void follow(struct tkv_idle_poll *poll)
 {
     const pthread_t self = pthread_self();
 
-    if (!pthread_equal(poll->nudger, self))
+    if (!pthread_equal(poll->nudger, self)) {
+        poll->nudger = self;
         poll->nudger_times = 0;
-    poll->nudger = self;
-    if (poll->nudger_times < NUDGES_TO_FOLLOW)
-        poll->nudger_times++;
-    move_worker(poll, poll->nudger_times < NUDGES_TO_FOLLOW ? ANYWHERE : sched_getcpu());
+        poll->turns++;
+    }
+    if (++poll->nudger_times >= NUDGES_TO_FOLLOW) {
+        poll->nudger_times = NUDGES_TO_FOLLOW;
+        poll->turns = 0;
+        move_worker(poll, sched_getcpu());
+    } else if (poll->turns >= TURNS_TO_LET_GO) {
+        move_worker(poll, ANYWHERE);
+    }
 }
 
 /* ---- Starting and stopping ------------------------------------------------------- */

@@ -27,9 +27,10 @@ struct tkv_idle_poll {
     _Atomic uint64_t nudges;
     atomic_bool sleeps; /* and is to be woken by the next nudge */
 
-    /* The nudging thread's: who came the last times, and where the worker is because of it. */
+    /* The nudging thread's: who came the last times, how often another one, and where the
+     * worker is because of it. */
     pthread_t nudger;
-    unsigned nudger_times;
+    unsigned nudger_times, turns;
     int processor; /* -1: anywhere */
 #ifdef __linux__
     cpu_set_t anywhere; /* where the process wants its threads */

@@ -194,7 +194,18 @@ void tkv_upkeep_stop(struct tkv_store *store)
     tkv_idle_poll_stop(&store->idle_poll);
 }
 
-/* ---- After a write --------------------------------------------------------------- */
+/* ---- Around a write --------------------------------------------------------------- */
+
+/* More writers than this keep the processors awake by waking each other. */
+#define POLL_WRITERS_MAX 8u
+
+void tkv_upkeep_before_wait(void *context, unsigned writers)
+{
+    struct tkv_store *store = context;
+
+    if (writers <= POLL_WRITERS_MAX)
+        tkv_idle_poll_nudge(&store->idle_poll);
+}
 
 static bool flusher_has_work(struct tkv_store *store)
 {

@@ -153,7 +153,7 @@ TEST(a_thread_that_comes_again_and_again_is_followed)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    nudge(&poll, 7);
+    nudge(&poll, 3);
     CHECK_EQ(moves, 0);
     nudge(&poll, 100);
     CHECK_EQ(moves, 1);
@@ -168,18 +168,36 @@ TEST(a_thread_that_comes_again_and_again_is_followed)
 TEST(threads_that_take_turns_are_not_followed)
 {
     struct tkv_idle_poll poll;
+
+    begin(&poll);
+    for (unsigned i = 0; i < 10; i++) {
+        nudge(&poll, 3);
+        nudge_elsewhere(&poll);
+    }
+    CHECK_EQ(moves, 0);
+    tkv_idle_poll_stop(&poll);
+}
+
+TEST(a_thread_is_let_go_when_others_take_turns_and_not_before)
+{
+    struct tkv_idle_poll poll;
     cpu_set_t mine;
 
     CHECK_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
     begin(&poll);
+    nudge(&poll, 4);
     for (unsigned i = 0; i < 10; i++) {
-        nudge(&poll, 7);
-        nudge_elsewhere(&poll);
+        for (unsigned turn = 1; turn <= 6; turn += 2) {
+            nudge_elsewhere(&poll);
+            nudge(&poll, turn < 5 ? 1 : 4);
+        }
+        CHECK_EQ(moves, 1);
     }
-    CHECK_EQ(moves, 0);
-    nudge(&poll, 8);
-    CHECK_EQ(moves, 1);
-    nudge_elsewhere(&poll);
+    for (unsigned turn = 1; turn <= 8; turn += 2) {
+        CHECK_EQ(moves, 1);
+        nudge_elsewhere(&poll);
+        nudge(&poll, 1);
+    }
     CHECK_EQ(moves, 2);
     CHECK(CPU_EQUAL(&moved_to, &mine)); /* and not beyond what the process may use */
     tkv_idle_poll_stop(&poll);

@@ -322,7 +322,8 @@ static void check_all_threads_values(const struct shared *s, struct tkv_store *s
     check_verifies(store);
 }
 
-static void run_threads(enum tkv_durability durability, unsigned rounds)
+static void run_threads(enum tkv_durability durability, uint32_t idle_poll_us,
+                        unsigned rounds)
 {
     struct place p = begin_real();
     static struct shared s;
@@ -331,6 +332,7 @@ static void run_threads(enum tkv_durability durability, unsigned rounds)
 
     memset(&s, 0, sizeof s);
     p.options.durability = durability;
+    p.options.idle_poll_us = idle_poll_us;
     p.options.wal_size_max = 1024 * 1024;
     p.options.data_file_size_min = 128 * 1024;
     p.options.compact_size_min = 256 * 1024;
@@ -358,10 +360,33 @@ static void run_threads(enum tkv_durability durability, unsigned rounds)
 
 TEST(threads_see_what_was_acknowledged_with_durable_writes)
 {
-    run_threads(TKV_DURABILITY_ALWAYS, 40);
+    run_threads(TKV_DURABILITY_ALWAYS, 0, 40);
 }
 
 TEST(threads_see_what_was_acknowledged_with_relaxed_writes)
 {
-    run_threads(TKV_DURABILITY_NONE, 200);
+    run_threads(TKV_DURABILITY_NONE, 0, 200);
+}
+
+TEST(threads_see_what_was_acknowledged_while_a_processor_is_kept_awake)
+{
+    run_threads(TKV_DURABILITY_ALWAYS, 200, 40);
+}
+
+TEST(a_processor_is_kept_awake_for_durable_writes_in_the_background_alone)
+{
+    struct place p = begin_real();
+
+    p.options.idle_poll_us = 50;
+    for (unsigned i = 0; i < 4; i++) {
+        const bool always = i % 2 == 0, background = i / 2 == 0;
+
+        p.options.durability = always ? TKV_DURABILITY_ALWAYS : TKV_DURABILITY_NONE;
+        p.options.background = background;
+        reopen_real(&p);
+        CHECK_OK(tkv_put(p.store, tkv_text("k"), tkv_text("v"), &err));
+        CHECK_EQ(p.store->idle_poll.worker.started, always && background);
+        CHECK_EQ(atomic_load(&p.store->idle_poll.nudges), always && background);
+    }
+    end_real(&p);
 }

@@ -171,7 +171,7 @@ static enum tkv_status open_log(struct owner *o, bool always, uint64_t size_max)
         .dir = o->dir,
         .always = always,
         .size_max = size_max,
-        .owner = {o, prepare, apply, make_room},
+        .owner = {o, prepare, apply, make_room, NULL},
         .salt = 77,
         .seq_next = 10,
         .position = POSITION,

@@ -201,6 +201,8 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
         tkv_mutex_lock(&wal->lock);
         return status;
     }
+    if (wal->owner.before_wait != NULL)
+        wal->owner.before_wait(wal->owner.context, b->writers);
     result = tkv_wal_write_durably(wal, b->bytes, (size_t)extent, place.file_offset);
 
     tkv_mutex_lock(&wal->lock);

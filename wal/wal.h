@@ -80,6 +80,9 @@ struct tkv_wal_owner {
     /* The ring has no room for `extent` bytes: checkpoint, or grow. Called without locks.
      * TKV_OK means try again. */
     enum tkv_status (*make_room)(void *context, uint64_t extent, struct tkv_error *err);
+    /* The calling thread is about to wait for the disk, for so many writers. One at a time;
+     * may be NULL. */
+    void (*before_wait)(void *context, unsigned writers);
 };
 
 struct tkv_wal_group_buffer {

@@ -16,6 +16,8 @@ GROWN = ('put:1:none', 'get:1')
 THREADED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 32, 64)) + ('get',)
 # Engines that are packaged and still chosen; berkeleydb can be named with --engine.
 ENGINES = ('tinykv', 'lmdb', 'leveldb', 'rocksdb', 'wiredtiger', 'tkrzw', 'kyoto')
+POLLED = tuple(f'put:{n}:always' for n in (1, 4, 16, 64))
+POLLING = ('tinykv', 'tinykv_defaults', 'leveldb', 'wiredtiger')
 LONG_RUNNERS = ('tinykv', 'tkrzw', 'kyoto')
 # Those that read and write through a mapping of all data come to a standstill.
 LARGER_THAN_MEMORY = ('tinykv', 'leveldb', 'rocksdb')
@@ -82,6 +84,8 @@ def parts(scale_name, engines=ENGINES):
         'size': [Step('size', None, [])],
         'compare': [peers('compare', COMPARED, engines, scale.keys, scale.runs, scale.seconds)],
         'threads': [peers('threads', THREADED, engines, scale.keys, scale.few_runs,
+                          scale.seconds),
+                    peers('polling', POLLED, POLLING, scale.keys, scale.runs,
                           scale.seconds)],
         'sizes': sizes(scale, engines),
         'latency': [Step('latency', 'bench_pauses',

@@ -115,6 +115,13 @@ def threads(results):
     return grid('threads', rows, bench.engines, set()) if rows else None
 
 
+def polling(results):
+    bench = results.bench('polling')
+    rows = [(f'durable put, {n} thread{"s" * (n > 1)}', bench.row('put', n, 'always'))
+            for n in bench.threads('put', 'always')]
+    return grid('operations/s', rows, bench.engines, set()) if rows else None
+
+
 SIZED = [('durable put, 16 threads', 'put', 16, 'always'), ('put, unsynced', 'put', 1, 'none'),
          ('get', 'get', 1, 'none')]
 
@@ -327,7 +334,7 @@ def missed_growth(line):
 ALL = {
     'machine': machine, 'settings': settings, 'compare': compare, 'reach': reach,
     'missed': missed, 'open-peers': opening_peers, 'tails': tails, 'footprint': footprint,
-    'threads': threads, 'value-sizes': value_sizes, 'key-counts': key_counts, 'memory': memory,
+    'threads': threads, 'polling': polling, 'value-sizes': value_sizes, 'key-counts': key_counts, 'memory': memory,
     'latency': latency, 'space': space, 'opening': opening, 'growth': growth,
     'library': library, 'commands': commands,
 }

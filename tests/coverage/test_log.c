@@ -111,7 +111,7 @@ static struct owner *begin(bool always)
     struct tkv_wal_config config = {
         .always = always,
         .size_max = LOG_SIZE_MAX,
-        .owner = {o, prepare, apply, make_room},
+        .owner = {o, prepare, apply, make_room, NULL},
         .salt = 77,
         .seq_next = 1,
         .position = POSITION,

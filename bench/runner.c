@@ -360,8 +360,8 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
 
     if (s->memory_limit != 0 || w->store == BENCH_EMPTY)
         return;
-    bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
     bench_read_files(scene->path);
+    bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
 }
 
 /* False when it did not end well. */

@@ -102,23 +102,55 @@ static enum tkv_status check_newest_life(const struct tkv_recovery *r,
                             "a group is newer than both headers");
 }
 
+static void begin_replay(struct tkv_recovery *r)
+{
+    r->replay.uuid = r->store->uuid;
+    r->replay.from = r->from;
+    r->replay.durable_mark = durable_mark(r);
+    r->replay.seq_next = r->from.seq_next;
+}
+
+static enum tkv_status read_groups(struct tkv_recovery *r, tkv_replay_fn *apply,
+                                   struct tkv_error *err)
+{
+    enum tkv_status status = tkv_replay_run(&r->replay, r->log, r->log_size, apply, r, err);
+
+    return status == TKV_OK ? check_newest_life(r, err) : status;
+}
+
+static enum tkv_status refuse_group(void *context, const struct tkv_group *group,
+                                    const uint8_t *payload, struct tkv_error *err)
+{
+    (void)context;
+    (void)group;
+    (void)payload;
+    return tkv_fail(err, TKV_BUSY, "there is something to replay");
+}
+
+/* A log that ends where it begins, and well, as after a close: its memory goes back before the
+ * files are loaded, which need as much. Of any other one nothing is concluded yet. */
+static void release_empty_log(struct tkv_recovery *r)
+{
+    if (r->log == NULL || read_groups(r, refuse_group, NULL) != TKV_OK ||
+        r->replay.cut_size > 0)
+        return;
+    free(r->log);
+    r->log = NULL;
+    r->is_log_empty = true;
+}
+
 static enum tkv_status replay_log(struct tkv_recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
     struct tkv_open_report *report = r->report;
-    enum tkv_status status;
+    enum tkv_status status = TKV_OK;
 
-    r->replay.uuid = store->uuid;
-    r->replay.from = r->from;
-    r->replay.durable_mark = durable_mark(r);
-    r->replay.seq_next = r->from.seq_next;
     atomic_store(&store->seq_last, r->from.seq_next - 1);
     report->seq_last = r->from.seq_next - 1;
-    if (r->log == NULL)
+    if (r->log == NULL && !r->is_log_empty)
         return TKV_OK;
-    status = tkv_replay_run(&r->replay, r->log, r->log_size, replay_group, r, err);
-    if (status == TKV_OK)
-        status = check_newest_life(r, err);
+    if (r->log != NULL)
+        status = read_groups(r, replay_group, err);
     if (tkv_gaps_accept(store, status)) {
         tkv_gaps_note_log(store, report, r->replay.file_offset,
                           r->replay.position_seen - r->replay.position);
@@ -261,8 +293,11 @@ static enum tkv_status recover(struct tkv_recovery *r, struct tkv_error *err)
 
     if (status == TKV_OK)
         status = tkv_recovery_read_state(r, err);
-    if (status == TKV_OK)
-        status = tkv_recovery_open_files(r, err);
+    if (status != TKV_OK)
+        return status;
+    begin_replay(r);
+    release_empty_log(r);
+    status = tkv_recovery_open_files(r, err);
     if (status == TKV_OK)
         status = tkv_recovery_load_files(r, err);
     if (status != TKV_OK)

@@ -22,6 +22,7 @@ struct tkv_recovery {
     struct tkv_checkpoint from;
 
     uint8_t *log;
+    bool is_log_empty; /* and was given back for it; `replay` says what there is to say */
     uint64_t log_size;
     struct tkv_replay replay;
 };

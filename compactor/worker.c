@@ -55,15 +55,14 @@ static void *run(void *argument) TKV_NO_ANALYSIS
     return NULL;
 }
 
-/* The application's signals are for its own threads. */
-static int create_thread(struct tkv_worker *worker)
+int tkv_worker_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument)
 {
     sigset_t all, old;
     int result;
 
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    result = pthread_create(&worker->thread, NULL, run, worker);
+    result = pthread_create(ret_thread, NULL, body, argument);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     return result;
 }
@@ -81,7 +80,7 @@ int tkv_worker_start(struct tkv_worker *worker, tkv_worker_fn *step, void *conte
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&worker->changed, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
-    result = create_thread(worker);
+    result = tkv_worker_thread(&worker->thread, run, worker);
     if (result == 0) {
         worker->started = true;
         return 0;

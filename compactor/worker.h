@@ -29,6 +29,9 @@ struct tkv_worker {
     bool woken, stopping;
 };
 
+/* A thread that leaves the application's signals to its own threads. 0 or a positive errno. */
+int tkv_worker_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument);
+
 /* 0 or a positive errno; then the worker is as if zeroed, and wake and stop do nothing. */
 int tkv_worker_start(struct tkv_worker *worker, tkv_worker_fn *step, void *context);
 void tkv_worker_wake(struct tkv_worker *worker);

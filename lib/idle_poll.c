@@ -6,6 +6,8 @@
  */
 #include "idle_poll.h"
 
+#include "worker.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -56,26 +58,40 @@ static uint64_t poll_until_quiet(struct tkv_idle_poll *poll)
     return seen;
 }
 
-static uint32_t poll_step(void *context, bool woken)
+static void poll_once(struct tkv_idle_poll *poll, unsigned turn)
+{
+    const uint64_t seen = poll_until_quiet(poll);
+
+    atomic_store(&poll->sleeps, true);
+    /* A nudge that came in between has seen the flag or is seen here. */
+    if (atomic_load(&poll->nudges) == seen && !atomic_load(&poll->stopping))
+        tkv_gate_wait(&poll->wake, turn);
+    atomic_store(&poll->sleeps, false);
+}
+
+/* Lives until it is stopped even if it may not poll: the C library would move the caller
+ * instead of a thread that has ended. */
+static void *run(void *argument)
 {
     const struct sched_param none = {0};
-    struct tkv_idle_poll *poll = context;
-    uint64_t seen;
+    struct tkv_idle_poll *poll = argument;
+    const bool may_poll = pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) == 0;
 
-    (void)woken;
-    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) != 0)
-        return TKV_WORKER_FOREVER; /* and no nudge wakes it any more */
-    do {
-        seen = poll_until_quiet(poll);
-        atomic_store(&poll->sleeps, true);
-        /* A nudge that came in between has seen the flag or is seen here. */
-    } while (atomic_load(&poll->nudges) != seen && atomic_exchange(&poll->sleeps, false));
-    return TKV_WORKER_FOREVER;
+    while (true) {
+        const unsigned turn = tkv_gate_turn(&poll->wake);
+
+        if (atomic_load(&poll->stopping))
+            return NULL;
+        if (may_poll)
+            poll_once(poll, turn);
+        else
+            tkv_gate_wait(&poll->wake, turn);
+    }
 }
 
 /* ---- Where it loops -------------------------------------------------------------- */
 
-static void move_worker(struct tkv_idle_poll *poll, int processor)
+static void move_loop(struct tkv_idle_poll *poll, int processor)
 {
     cpu_set_t set = poll->anywhere;
 
@@ -87,7 +103,7 @@ static void move_worker(struct tkv_idle_poll *poll, int processor)
         CPU_SET((unsigned)processor, &set);
     }
     /* Where it is not allowed to go it stays: that costs speed, nothing else. */
-    (void)pthread_setaffinity_np(poll->worker.thread, sizeof set, &set);
+    (void)pthread_setaffinity_np(poll->thread, sizeof set, &set);
 }
 
 static void follow(struct tkv_idle_poll *poll)
@@ -102,9 +118,9 @@ static void follow(struct tkv_idle_poll *poll)
     if (++poll->nudger_times >= NUDGES_TO_FOLLOW) {
         poll->nudger_times = NUDGES_TO_FOLLOW;
         poll->turns = 0;
-        move_worker(poll, sched_getcpu());
+        move_loop(poll, sched_getcpu());
     } else if (poll->turns >= TURNS_TO_LET_GO) {
-        move_worker(poll, ANYWHERE);
+        move_loop(poll, ANYWHERE);
     }
 }
 
@@ -112,23 +128,39 @@ static void follow(struct tkv_idle_poll *poll)
 
 int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
 {
+    int result;
+
     memset(poll, 0, sizeof *poll);
     poll->micros = micros;
     poll->processor = ANYWHERE;
     if (sched_getaffinity(0, sizeof poll->anywhere, &poll->anywhere) != 0)
         return errno; /* more processors than the set has room for */
-    atomic_store(&poll->sleeps, true);
-    return tkv_worker_start(&poll->worker, poll_step, poll);
+    tkv_gate_init(&poll->wake);
+    result = tkv_worker_thread(&poll->thread, run, poll);
+    poll->started = result == 0;
+    return result;
 }
 
 void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
 {
-    if (!poll->worker.started)
+    if (!poll->started)
         return;
     follow(poll);
     atomic_fetch_add(&poll->nudges, 1);
     if (atomic_load(&poll->sleeps) && atomic_exchange(&poll->sleeps, false))
-        tkv_worker_wake(&poll->worker);
+        tkv_gate_open(&poll->wake);
+}
+
+void tkv_idle_poll_stop(struct tkv_idle_poll *poll)
+{
+    if (!poll->started)
+        return;
+    move_loop(poll, ANYWHERE); /* to whichever processor has time for it to end */
+    atomic_store(&poll->stopping, true);
+    tkv_gate_open(&poll->wake);
+    (void)pthread_join(poll->thread, NULL);
+    tkv_gate_destroy(&poll->wake);
+    poll->started = false;
 }
 
 #else
@@ -145,9 +177,9 @@ void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
     (void)poll;
 }
 
-#endif
-
 void tkv_idle_poll_stop(struct tkv_idle_poll *poll)
 {
-    tkv_worker_stop(&poll->worker);
+    (void)poll;
 }
+
+#endif

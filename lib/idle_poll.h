@@ -11,24 +11,31 @@
  *
  * When something fails: a system that refuses SCHED_IDLE, or has none, is not polled at all.
  *
- * Threads: nudges come one at a time; starting and stopping are alone.
+ * Threads: nudges come one at a time; starting and stopping are alone. There is no lock: a thread
+ * of that class that was interrupted with one would not run again while anybody else wants to.
+ * For the same reason stopping can take a second where all processors are busy.
  */
 #ifndef TKV_IDLE_POLL_H
 #define TKV_IDLE_POLL_H
 
-#include "worker.h"
+#include "gate.h"
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 struct tkv_idle_poll {
-    struct tkv_worker worker;
+    pthread_t thread;
+    bool started;
     uint32_t micros;
     _Atomic uint64_t nudges;
     atomic_bool sleeps; /* and is to be woken by the next nudge */
+    atomic_bool stopping;
+    struct tkv_gate wake;
 
     /* The nudging thread's: who came the last times, how often another one, and where the
-     * worker is because of it. */
+     * loop is because of it. */
     pthread_t nudger;
     unsigned nudger_times, turns;
     int processor; /* -1: anywhere */

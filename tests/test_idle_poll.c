@@ -112,14 +112,11 @@ TEST(it_sleeps_until_nudged_and_again_when_nudges_stay_away)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    CHECK(atomic_load(&poll.sleeps));
-    CHECK_EQ(atomic_load(&classes_taken), 0);
-    for (int i = 1; i <= 3; i++) {
-        tkv_idle_poll_nudge(&poll);
-        while (atomic_load(&classes_taken) < i)
-            (void)sched_yield();
+    for (int i = 0; i < 100; i++) {
         wait_until_asleep(&poll);
+        tkv_idle_poll_nudge(&poll); /* whoever finds it asleep takes the flag back */
     }
+    wait_until_asleep(&poll);
     tkv_idle_poll_stop(&poll);
 }
 
@@ -128,12 +125,20 @@ TEST(it_runs_only_where_nobody_else_wants_to)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    tkv_idle_poll_nudge(&poll);
     wait_until_asleep(&poll);
-    while (atomic_load(&classes_taken) == 0)
-        (void)sched_yield();
+    CHECK_EQ(atomic_load(&classes_taken), 1);
     CHECK_EQ(atomic_load(&class_taken), SCHED_IDLE);
     tkv_idle_poll_stop(&poll);
+}
+
+TEST(it_can_be_stopped_while_it_sleeps)
+{
+    struct tkv_idle_poll poll;
+
+    begin(&poll);
+    wait_until_asleep(&poll);
+    tkv_idle_poll_stop(&poll);
+    CHECK(!poll.started);
 }
 
 TEST(it_can_be_stopped_while_it_polls)
@@ -143,7 +148,7 @@ TEST(it_can_be_stopped_while_it_polls)
     begin(&poll);
     tkv_idle_poll_nudge(&poll);
     tkv_idle_poll_stop(&poll);
-    CHECK(!poll.worker.started);
+    CHECK(!poll.started);
 }
 
 /* ---- Where it runs --------------------------------------------------------------- */
@@ -209,16 +214,15 @@ TEST(without_its_class_it_never_polls)
 {
     struct tkv_idle_poll poll;
 
-    begin(&poll);
+    moves = 0;
+    processor_now = 0;
     atomic_store(&class_result, EPERM);
-    tkv_idle_poll_nudge(&poll);
-    while (atomic_load(&classes_taken) == 0)
-        (void)sched_yield();
-    atomic_store(&class_result, 0);
+    CHECK_EQ(tkv_idle_poll_start(&poll, 50), 0);
     nudge(&poll, 100);
-    CHECK(!atomic_load(&poll.sleeps)); /* so that no nudge wakes it */
-    tkv_idle_poll_stop(&poll);
-    CHECK_EQ(atomic_load(&classes_taken), 1);
+    tkv_idle_poll_stop(&poll); /* waits for its end */
+    CHECK(!atomic_load(
+        &poll.sleeps)); /* which it has never been, so that nudges wake nobody */
+    atomic_store(&class_result, 0);
 }
 
 TEST(when_it_cannot_start_nudging_and_stopping_do_nothing)

@@ -5,7 +5,7 @@
 
 unsigned tkv_gate_turn(const struct tkv_gate *gate)
 {
-    return atomic_load_explicit(&gate->turn, memory_order_relaxed);
+    return atomic_load_explicit(&gate->turn, memory_order_acquire);
 }
 
 #ifdef __linux__

@@ -15,9 +15,15 @@
 
 #if defined(__linux__) && defined(SCHED_IDLE)
 
-#define NUDGES_TO_FOLLOW 4u /* of one thread in succession */
+/* Of one thread in succession: more than a leader of groups for others leads (wal/commit.c), or
+ * the loop would move just as it hands over. */
+#define NUDGES_TO_FOLLOW 8u
 #define TURNS_TO_LET_GO  8u /* of others since, none of them followed */
 #define ANYWHERE         (-1)
+
+/* Groups of so many are worth it, smaller ones if one thread has all of them. */
+#define WRITERS_MIN 3u
+#define WRITERS_MAX 8u
 
 /* ---- The loop -------------------------------------------------------------------- */
 
@@ -29,7 +35,8 @@ static uint64_t now_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* About a microsecond without reading the clock; leaves the core to its other thread. */
+/* Without reading the clock; where there is an instruction for it, some microseconds in which the
+ * core is left to its other thread. */
 static void pause_for_a_moment(void)
 {
     for (unsigned i = 0; i < 32; i++) {
@@ -75,17 +82,18 @@ static void *run(void *argument)
 {
     const struct sched_param none = {0};
     struct tkv_idle_poll *poll = argument;
-    const bool may_poll = pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) == 0;
 
+    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) != 0)
+        atomic_store(&poll->refused, true);
     while (true) {
         const unsigned turn = tkv_gate_turn(&poll->wake);
 
         if (atomic_load(&poll->stopping))
             return NULL;
-        if (may_poll)
-            poll_once(poll, turn);
-        else
+        if (atomic_load(&poll->refused))
             tkv_gate_wait(&poll->wake, turn);
+        else
+            poll_once(poll, turn);
     }
 }
 
@@ -134,18 +142,20 @@ int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
     poll->micros = micros;
     poll->processor = ANYWHERE;
     if (sched_getaffinity(0, sizeof poll->anywhere, &poll->anywhere) != 0)
-        return errno; /* more processors than the set has room for */
+        return errno; /* a set too small for the processors, or a sandbox */
     tkv_gate_init(&poll->wake);
     result = tkv_worker_thread(&poll->thread, run, poll);
     poll->started = result == 0;
     return result;
 }
 
-void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
+void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers)
 {
-    if (!poll->started)
+    if (!poll->started || atomic_load(&poll->refused) || writers > WRITERS_MAX)
         return;
     follow(poll);
+    if (writers < WRITERS_MIN && poll->nudger_times == 1)
+        return;
     atomic_fetch_add(&poll->nudges, 1);
     if (atomic_load(&poll->sleeps) && atomic_exchange(&poll->sleeps, false))
         tkv_gate_open(&poll->wake);
@@ -172,9 +182,10 @@ int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
     return 0;
 }
 
-void tkv_idle_poll_nudge(struct tkv_idle_poll *poll)
+void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers)
 {
     (void)poll;
+    (void)writers;
 }
 
 void tkv_idle_poll_stop(struct tkv_idle_poll *poll)

@@ -5,7 +5,8 @@
  * A write of one block takes the device some 50 µs, in which the processor has nothing to do. It
  * stops, and to be started again by the device's interrupt takes a good part of that time once
  * more; in a virtual machine the hypervisor must bring it back. A thread that merely loops, in
- * the class of scheduling that gets only what nobody else wants (SCHED_IDLE), keeps it running.
+ * the class of scheduling that gets what nobody else of its control group wants (SCHED_IDLE),
+ * keeps it running. Beside other groups it counts like any thread.
  * Linux has the same for all processes of a guest: cpuidle-haltpoll (Documentation/virt/
  * guest-halt-polling.rst), where it is turned on.
  *
@@ -13,7 +14,7 @@
  *
  * Threads: nudges come one at a time; starting and stopping are alone. There is no lock: a thread
  * of that class that was interrupted with one would not run again while anybody else wants to.
- * For the same reason stopping can take a second where all processors are busy.
+ * For the same reason stopping can take 100 ms where all processors are busy.
  */
 #ifndef TKV_IDLE_POLL_H
 #define TKV_IDLE_POLL_H
@@ -32,6 +33,7 @@ struct tkv_idle_poll {
     _Atomic uint64_t nudges;
     atomic_bool sleeps; /* and is to be woken by the next nudge */
     atomic_bool stopping;
+    atomic_bool refused; /* the class was */
     struct tkv_gate wake;
 
     /* The nudging thread's: who came the last times, how often another one, and where the
@@ -40,15 +42,16 @@ struct tkv_idle_poll {
     unsigned nudger_times, turns;
     int processor; /* -1: anywhere */
 #ifdef __linux__
-    cpu_set_t anywhere; /* where the process wants its threads */
+    cpu_set_t anywhere; /* where the thread may run that started it */
 #endif
 };
 
 /* Poll for `micros` after each nudge. 0 or a positive errno; then nudge and stop do nothing, as
  * on a zeroed one. */
 int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros);
-/* The calling thread is about to wait for the disk. */
-void tkv_idle_poll_nudge(struct tkv_idle_poll *poll);
+/* The calling thread is about to wait for the disk, for so many writers. Many of them keep the
+ * processors awake by waking each other, and so do two that take turns: then it does nothing. */
+void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers);
 void tkv_idle_poll_stop(struct tkv_idle_poll *poll);
 
 #endif

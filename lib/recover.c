@@ -4,7 +4,8 @@
  *
  *   1. MANIFEST and the log's header say which data files there are, how long they durably
  *      are, and where in the log replay begins.
- *   2. The data files are loaded into the index, from hints where those are good.
+ *   2. The data files are loaded into the index, from hints where those are good; before that
+ *      a log is judged that has nothing to replay.
  *   3. The log is replayed into a memory tail, as if the writes were made again. Its end is a
  *      torn tail, which goes to quarantine, or damage, which refuses (wal/replay.h).
  *   4. The log gets a new identity: a new salt, and positions beyond all that were ever used.

@@ -227,13 +227,12 @@ struct tkv_options {
                               whichever is less. Values above a quarter of it are stored
                               beside the log. [64 KiB, 16 GiB] */
     uint64_t expected_keys; /* size the index for so many keys at once; 0 does not. */
-    uint32_t
-        idle_poll_us;  /* ALWAYS, Linux: keep a processor awake for so long after a write
-                              went to the device, with a thread that runs where nobody else
-                              wants to (SCHED_IDLE). Commits return sooner where processors
-                              wake slowly, as in many virtual machines; it costs up to one
-                              processor, also of a control group's quota. 200 is a good
-                              value, 0 does not. Needs `background`. [0, 10000] */
+    /* ALWAYS, Linux: for so long after a group of one or few writers went to the device, keep a
+     * processor awake with a thread that runs where nobody else in its control group wants to
+     * (SCHED_IDLE). Commits return sooner where processors wake slowly, as in many virtual
+     * machines. It costs up to one processor: of the group's quota, and beside other groups
+     * like any thread. 200 is a good value, 0 does not. Needs `background`. [0, 10000] */
+    uint64_t idle_poll_us;
     bool auto_compact; /* false: only tkv_compact() compacts */
     bool background;   /* false: no threads; the calls themselves do the upkeep */
 

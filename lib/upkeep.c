@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * upkeep.c - what must happen besides the writes themselves, and who does it: the flusher
- * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread;
+ * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread, and
+ * perhaps one that keeps a processor awake;
  * or, without threads, the calls that find something due.
  */
 #include "store.h"
@@ -181,7 +182,7 @@ enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
     tkv_worker_wake(&store->compactor);
     /* Without it writes are slower, and that is all. */
     if (store->wal.always && store->options.idle_poll_us > 0)
-        (void)tkv_idle_poll_start(&store->idle_poll, store->options.idle_poll_us);
+        (void)tkv_idle_poll_start(&store->idle_poll, (uint32_t)store->options.idle_poll_us);
     return TKV_OK;
 }
 
@@ -196,15 +197,11 @@ void tkv_upkeep_stop(struct tkv_store *store)
 
 /* ---- Around a write --------------------------------------------------------------- */
 
-/* More writers than this keep the processors awake by waking each other. */
-#define POLL_WRITERS_MAX 8u
-
 void tkv_upkeep_before_wait(void *context, unsigned writers)
 {
     struct tkv_store *store = context;
 
-    if (writers <= POLL_WRITERS_MAX)
-        tkv_idle_poll_nudge(&store->idle_poll);
+    tkv_idle_poll_nudge(&store->idle_poll, writers);
 }
 
 static bool flusher_has_work(struct tkv_store *store)

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <time.h>
 
 TEST_MAIN
 
@@ -18,18 +19,28 @@ TEST_MAIN
 
 static atomic_int class_result, classes_taken;
 static atomic_int class_taken;
+static atomic_long clock_looks;
 static int processor_now, moves, getaffinity_result, create_result;
 static cpu_set_t moved_to;
 
-int __real_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *p);
 int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *p);
 int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *p)
 {
-    const int result = atomic_load(&class_result);
-
+    CHECK(pthread_equal(thread, pthread_self()) && p->sched_priority == 0);
     atomic_store(&class_taken, policy);
     atomic_fetch_add(&classes_taken, 1);
-    return result != 0 ? result : __real_pthread_setschedparam(thread, policy, p);
+    return atomic_load(&class_result);
+}
+
+/* Ten microseconds pass with each look at it: who polls looks. */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+    const long looks = atomic_fetch_add(&clock_looks, 1);
+
+    CHECK_EQ(clock, CLOCK_MONOTONIC);
+    *ret_time = (struct timespec){looks / 100000, looks % 100000 * 10000};
+    return 0;
 }
 
 int __wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set);
@@ -76,6 +87,7 @@ static void begin(struct tkv_idle_poll *poll)
     processor_now = 0;
     atomic_store(&class_result, 0);
     atomic_store(&classes_taken, 0);
+    atomic_store(&clock_looks, 0);
     CHECK_EQ(tkv_idle_poll_start(poll, 50), 0);
 }
 
@@ -88,20 +100,28 @@ static void wait_until_asleep(struct tkv_idle_poll *poll)
 static void nudge(struct tkv_idle_poll *poll, unsigned times)
 {
     for (unsigned i = 0; i < times; i++)
-        tkv_idle_poll_nudge(poll);
+        tkv_idle_poll_nudge(poll, 3);
 }
+
+struct elsewhere {
+    struct tkv_idle_poll *poll;
+    unsigned writers;
+};
 
 static void *nudge_once(void *argument)
 {
-    tkv_idle_poll_nudge(argument);
+    const struct elsewhere *e = argument;
+
+    tkv_idle_poll_nudge(e->poll, e->writers);
     return NULL;
 }
 
-static void nudge_elsewhere(struct tkv_idle_poll *poll)
+static void nudge_elsewhere(struct tkv_idle_poll *poll, unsigned writers)
 {
+    struct elsewhere e = {poll, writers};
     pthread_t thread;
 
-    CHECK_EQ(pthread_create(&thread, NULL, nudge_once, poll), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, nudge_once, &e), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
 }
 
@@ -112,11 +132,30 @@ TEST(it_sleeps_until_nudged_and_again_when_nudges_stay_away)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 1; i <= 100; i++) {
         wait_until_asleep(&poll);
-        tkv_idle_poll_nudge(&poll); /* whoever finds it asleep takes the flag back */
+        CHECK(atomic_load(&clock_looks) >= 6 * i); /* 50 us were to be polled */
+        tkv_idle_poll_nudge(&poll, 3); /* whoever finds it asleep takes the flag back */
     }
     wait_until_asleep(&poll);
+    tkv_idle_poll_stop(&poll);
+}
+
+TEST(groups_of_three_to_eight_and_whoever_commits_alone_are_polled_for)
+{
+    struct tkv_idle_poll poll;
+
+    begin(&poll);
+    tkv_idle_poll_nudge(&poll, 1); /* may be one of two that take turns */
+    tkv_idle_poll_nudge(&poll, 9);
+    CHECK_EQ(atomic_load(&poll.nudges), 0);
+    tkv_idle_poll_nudge(&poll, 1);
+    CHECK_EQ(atomic_load(&poll.nudges), 1);
+    nudge_elsewhere(&poll, 2);
+    CHECK_EQ(atomic_load(&poll.nudges), 1);
+    nudge_elsewhere(&poll, 3);
+    tkv_idle_poll_nudge(&poll, 8);
+    CHECK_EQ(atomic_load(&poll.nudges), 3);
     tkv_idle_poll_stop(&poll);
 }
 
@@ -146,7 +185,7 @@ TEST(it_can_be_stopped_while_it_polls)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    tkv_idle_poll_nudge(&poll);
+    tkv_idle_poll_nudge(&poll, 3);
     tkv_idle_poll_stop(&poll);
     CHECK(!poll.started);
 }
@@ -158,7 +197,7 @@ TEST(a_thread_that_comes_again_and_again_is_followed)
     struct tkv_idle_poll poll;
 
     begin(&poll);
-    nudge(&poll, 3);
+    nudge(&poll, 7);
     CHECK_EQ(moves, 0);
     nudge(&poll, 100);
     CHECK_EQ(moves, 1);
@@ -176,8 +215,8 @@ TEST(threads_that_take_turns_are_not_followed)
 
     begin(&poll);
     for (unsigned i = 0; i < 10; i++) {
-        nudge(&poll, 3);
-        nudge_elsewhere(&poll);
+        nudge(&poll, 7);
+        nudge_elsewhere(&poll, 3);
     }
     CHECK_EQ(moves, 0);
     tkv_idle_poll_stop(&poll);
@@ -190,17 +229,17 @@ TEST(a_thread_is_let_go_when_others_take_turns_and_not_before)
 
     CHECK_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
     begin(&poll);
-    nudge(&poll, 4);
+    nudge(&poll, 8);
     for (unsigned i = 0; i < 10; i++) {
         for (unsigned turn = 1; turn <= 6; turn += 2) {
-            nudge_elsewhere(&poll);
-            nudge(&poll, turn < 5 ? 1 : 4);
+            nudge_elsewhere(&poll, 3);
+            nudge(&poll, turn < 5 ? 1 : 8);
         }
         CHECK_EQ(moves, 1);
     }
     for (unsigned turn = 1; turn <= 8; turn += 2) {
         CHECK_EQ(moves, 1);
-        nudge_elsewhere(&poll);
+        nudge_elsewhere(&poll, 3);
         nudge(&poll, 1);
     }
     CHECK_EQ(moves, 2);
@@ -214,8 +253,7 @@ TEST(without_its_class_it_never_polls)
 {
     struct tkv_idle_poll poll;
 
-    moves = 0;
-    processor_now = 0;
+    atomic_store(&clock_looks, 0);
     atomic_store(&class_result, EPERM);
     CHECK_EQ(tkv_idle_poll_start(&poll, 50), 0);
     nudge(&poll, 100);

@@ -385,6 +385,7 @@ TEST(a_processor_is_kept_awake_for_durable_writes_in_the_background_alone)
         p.options.background = background;
         reopen_real(&p);
         CHECK_OK(tkv_put(p.store, tkv_text("k"), tkv_text("v"), &err));
+        CHECK_OK(tkv_put(p.store, tkv_text("k"), tkv_text("w"), &err));
         CHECK_EQ(p.store->idle_poll.started, always && background);
         CHECK_EQ(atomic_load(&p.store->idle_poll.nudges), always && background);
     }

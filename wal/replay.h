@@ -39,7 +39,7 @@ struct tkv_replay {
     struct tkv_checkpoint from;
     uint64_t durable_mark; /* of the header that belongs to `from`, else 0 */
 
-    /* Out, also when replay fails. */
+    /* Out, also when replay fails; the places not when `apply` does. */
     uint64_t groups, records, bytes;
     uint64_t position;      /* B: where the log ends */
     uint64_t file_offset;   /* of B */

@@ -16,7 +16,7 @@ GROWN = ('put:1:none', 'get:1')
 THREADED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 32, 64)) + ('get',)
 # Engines that are packaged and still chosen; berkeleydb can be named with --engine.
 ENGINES = ('tinykv', 'lmdb', 'leveldb', 'rocksdb', 'wiredtiger', 'tkrzw', 'kyoto')
-POLLED = tuple(f'put:{n}:always' for n in (1, 4, 16, 64))
+POLLED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 64))
 POLLING = ('tinykv', 'tinykv_defaults', 'leveldb', 'wiredtiger')
 LONG_RUNNERS = ('tinykv', 'tkrzw', 'kyoto')
 # Those that read and write through a mapping of all data come to a standstill.

@@ -30,7 +30,7 @@ static struct tkv_options take_options(struct fuzz_input *in)
     TAKE(8, compact_size_min, uint64_t);
     TAKE(9, wal_size_max, uint64_t);
     TAKE(10, expected_keys, uint64_t);
-    TAKE(12, idle_poll_us, uint32_t);
+    TAKE(12, idle_poll_us, uint64_t);
 #undef TAKE
     if ((which & 1u << 11) != 0) {
         bits = fuzz_u64(in);

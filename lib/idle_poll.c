@@ -21,7 +21,7 @@
 #define TURNS_TO_LET_GO  8u /* of others since, none of them followed */
 #define ANYWHERE         (-1)
 
-/* Groups of so many are worth it, smaller ones if one thread has all of them. */
+/* Groups of so many are worth it, smaller ones if one thread has had all of them for a while. */
 #define WRITERS_MIN 3u
 #define WRITERS_MAX 8u
 
@@ -154,7 +154,7 @@ void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers)
     if (!poll->started || atomic_load(&poll->refused) || writers > WRITERS_MAX)
         return;
     follow(poll);
-    if (writers < WRITERS_MIN && poll->nudger_times == 1)
+    if (writers < WRITERS_MIN && poll->nudger_times < NUDGES_TO_FOLLOW)
         return;
     atomic_fetch_add(&poll->nudges, 1);
     if (atomic_load(&poll->sleeps) && atomic_exchange(&poll->sleeps, false))

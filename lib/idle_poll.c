@@ -21,8 +21,6 @@
 #define TURNS_TO_LET_GO  8u /* of others since, none of them followed */
 #define ANYWHERE         (-1)
 
-/* Groups of so many are worth it, smaller ones if one thread has had all of them for a while. */
-#define WRITERS_MIN 3u
 #define WRITERS_MAX 8u
 
 /* ---- The loop -------------------------------------------------------------------- */
@@ -149,12 +147,18 @@ int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros)
     return result;
 }
 
+/* Of groups of one, those of a writer who is alone: others are of two that take turns. */
+static bool is_worth_it(struct tkv_idle_poll *poll, unsigned writers)
+{
+    if (writers > WRITERS_MAX)
+        return false;
+    follow(poll);
+    return writers > 2 || (writers == 1 && poll->nudger_times == NUDGES_TO_FOLLOW);
+}
+
 void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers)
 {
-    if (!poll->started || atomic_load(&poll->refused) || writers > WRITERS_MAX)
-        return;
-    follow(poll);
-    if (writers < WRITERS_MIN && poll->nudger_times < NUDGES_TO_FOLLOW)
+    if (!poll->started || atomic_load(&poll->refused) || !is_worth_it(poll, writers))
         return;
     atomic_fetch_add(&poll->nudges, 1);
     if (atomic_load(&poll->sleeps) && atomic_exchange(&poll->sleeps, false))

@@ -49,8 +49,8 @@ struct tkv_idle_poll {
 /* Poll for `micros` after each nudge. 0 or a positive errno; then nudge and stop do nothing, as
  * on a zeroed one. */
 int tkv_idle_poll_start(struct tkv_idle_poll *poll, uint32_t micros);
-/* The calling thread is about to wait for the disk, for so many writers. Many of them keep the
- * processors awake by waking each other, and so do two that take turns: then it does nothing. */
+/* The calling thread is about to wait for the disk, for so many writers. More than 8 keep the
+ * processors awake by waking each other, and so do two: then it does nothing. */
 void tkv_idle_poll_nudge(struct tkv_idle_poll *poll, unsigned writers);
 void tkv_idle_poll_stop(struct tkv_idle_poll *poll);
 

@@ -153,6 +153,7 @@ TEST(groups_of_three_to_eight_and_whoever_commits_alone_are_polled_for)
     CHECK_EQ(atomic_load(&poll.nudges), 0);
     tkv_idle_poll_nudge(&poll, 1);
     CHECK_EQ(atomic_load(&poll.nudges), 1);
+    tkv_idle_poll_nudge(&poll, 2);
     nudge_elsewhere(&poll, 2);
     CHECK_EQ(atomic_load(&poll.nudges), 1);
     nudge_elsewhere(&poll, 3);

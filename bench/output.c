@@ -58,10 +58,10 @@ static void print_row(const struct bench_workload *w, const struct bench_engine 
     const struct bench_result *r = &sorted[count / 2];
 
     if (w->opens)
-        printf("  %-12s %10.4f s   %10.4f .. %-10.4f", engine->name, r->seconds,
+        printf("  %-15s %10.4f s   %10.4f .. %-10.4f", engine->name, r->seconds,
                sorted[count - 1].seconds, sorted[0].seconds);
     else
-        printf("  %-12s %10.0f /s  %10.0f .. %-10.0f p50 %8.2f  p99 %8.2f  p99.9 %8.2f us",
+        printf("  %-15s %10.0f /s  %10.0f .. %-10.0f p50 %8.2f  p99 %8.2f  p99.9 %8.2f us",
                engine->name, r->operations_per_second, sorted[0].operations_per_second,
                sorted[count - 1].operations_per_second, r->p50_us, r->p99_us, r->p999_us);
     printf("  disk %6.0f MB  rss %5.0f MB%s\n", (double)r->disk_bytes / 1e6,
@@ -104,7 +104,7 @@ static void output_facts(const struct bench_options *o, double *bare_writes)
 
         if (!bench_is_chosen(o, engine))
             continue;
-        printf("%-12s %s%s%s\n", engine->name, engine->settings,
+        printf("%-15s %s%s%s\n", engine->name, engine->settings,
                *caveat != 0 ? "; without syncing: " : "", caveat);
         if (o->facts != NULL)
             fprintf(o->facts,

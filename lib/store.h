@@ -375,11 +375,10 @@ void tkv_upkeep_flush(struct tkv_store *store);
 /* The compactor's token bucket: account for `bytes` copied, and sleep when that was too fast. */
 void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
                           uint64_t *from_us, size_t bytes);
-/* The log's before_wait. */
-void tkv_upkeep_before_wait(void *context, unsigned writers);
-
 /* Wait a little when the compactor is behind. */
 void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
+/* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
+void tkv_upkeep_before_wait(void *context, unsigned writers);
 
 /* ---- judge.c: which deletes are still needed ------------------------------------- */
 

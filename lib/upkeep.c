@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * upkeep.c - what must happen besides the writes themselves, and who does it: the flusher
- * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread, and
- * perhaps one that keeps a processor awake;
- * or, without threads, the calls that find something due.
+ * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread;
+ * or, without threads, the calls that find something due. Also starts and stops the thread that
+ * keeps a processor awake (idle_poll.h).
  */
 #include "store.h"
 

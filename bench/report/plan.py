@@ -16,9 +16,10 @@ GROWN = ('put:1:none', 'get:1')
 THREADED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 32, 64)) + ('get',)
 # Engines that are packaged and still chosen; berkeleydb can be named with --engine.
 ENGINES = ('tinykv', 'lmdb', 'leveldb', 'rocksdb', 'wiredtiger', 'tkrzw', 'kyoto')
-POLLED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 64))
-POLLING = ('tinykv', 'tinykv_defaults', 'leveldb', 'wiredtiger')
 LONG_RUNNERS = ('tinykv', 'tkrzw', 'kyoto')
+# With and without idle_poll_us, and the best of the others at few and at many threads.
+POLLED = tuple(f'put:{n}:always' for n in (1, 2, 4, 8, 16, 64))
+POLLING = ('tinykv', 'leveldb', 'wiredtiger')
 # Those that read and write through a mapping of all data come to a standstill.
 LARGER_THAN_MEMORY = ('tinykv', 'leveldb', 'rocksdb')
 
@@ -79,13 +80,14 @@ def opens(scale):
 def parts(scale_name, engines=ENGINES):
     """{part: [step, ...]}, in the order in which they are measured."""
     scale = SCALES[scale_name]
+    polling = ['tinykv_defaults'] + [e for e in POLLING if e in engines]
     return {
         'machine': [Step('machine', None, [])],
         'size': [Step('size', None, [])],
         'compare': [peers('compare', COMPARED, engines, scale.keys, scale.runs, scale.seconds)],
         'threads': [peers('threads', THREADED, engines, scale.keys, scale.few_runs,
                           scale.seconds),
-                    peers('polling', POLLED, POLLING, scale.keys, scale.runs,
+                    peers('polling', POLLED, polling, scale.keys, scale.runs,
                           scale.seconds)],
         'sizes': sizes(scale, engines),
         'latency': [Step('latency', 'bench_pauses',

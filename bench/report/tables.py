@@ -334,7 +334,7 @@ def missed_growth(line):
 ALL = {
     'machine': machine, 'settings': settings, 'compare': compare, 'reach': reach,
     'missed': missed, 'open-peers': opening_peers, 'tails': tails, 'footprint': footprint,
-    'threads': threads, 'polling': polling, 'value-sizes': value_sizes, 'key-counts': key_counts, 'memory': memory,
-    'latency': latency, 'space': space, 'opening': opening, 'growth': growth,
-    'library': library, 'commands': commands,
+    'threads': threads, 'polling': polling, 'value-sizes': value_sizes,
+    'key-counts': key_counts, 'memory': memory, 'latency': latency, 'space': space,
+    'opening': opening, 'growth': growth, 'library': library, 'commands': commands,
 }

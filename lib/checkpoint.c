@@ -83,6 +83,20 @@ enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *fil
         at = atomic_load(&file->written);
     }
     tkv_usage_add(&store->counters.data_bytes_written, at - before);
+    if (file->file_class == TKV_FILE_COMPACTED)
+        tkv_usage_add(&store->counters.compaction_bytes_written, at - before);
+    return status;
+}
+
+/* Nobody waits for these bytes before a checkpoint or a compaction syncs them. In the relaxed
+ * modes the device begins with them now, so that such a sync finds little left to wait for. */
+static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile *file,
+                                   uint64_t target, struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_flush_file(store, file, target, err);
+
+    if (status == TKV_OK && store->options.durability != TKV_DURABILITY_ALWAYS)
+        (void)store->os->advise(store->os, file->fd, TKV_OS_WRITE_BACK);
     return status;
 }
 
@@ -93,14 +107,11 @@ static bool is_worth_writing(struct tkv_datafile *file, uint64_t size)
            (atomic_load(&file->sealed) ? 1 : TKV_FLUSH_SIZE);
 }
 
-enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
+static enum tkv_status flush_puts(struct tkv_store *store, struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
-    const uint64_t flushing = atomic_load(&store->unflushed);
-    enum tkv_status status = tkv_store_check_writable(store, err);
+    enum tkv_status status = TKV_OK;
 
-    if (status != TKV_OK)
-        return status; /* a failed sync is never followed by another */
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t size;
@@ -109,8 +120,38 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
             continue;
         size = atomic_load_explicit(&file->size, memory_order_acquire);
         if (is_worth_writing(file, size))
-            status = tkv_flush_file(store, file, size, err);
+            status = flush_ahead(store, file, size, err);
     }
+    return status;
+}
+
+/* While the compactor copies. What fails is tried again when it settles, and judged there. */
+static void flush_survivors(struct tkv_store *store)
+{
+    const uint32_t used = atomic_load(&store->slots_used);
+
+    for (uint32_t slot = 0; slot < used; slot++) {
+        struct tkv_datafile *file = tkv_files_at(store, slot);
+        uint64_t size;
+
+        if (file == NULL || file->file_class != TKV_FILE_COMPACTED)
+            continue;
+        size = atomic_load_explicit(&file->size, memory_order_acquire);
+        if (size - atomic_load(&file->written) >= TKV_FLUSH_SIZE)
+            (void)flush_ahead(store, file, size, NULL);
+    }
+}
+
+enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
+{
+    const uint64_t flushing = atomic_load(&store->unflushed);
+    enum tkv_status status = tkv_store_check_writable(store, err);
+
+    if (status != TKV_OK)
+        return status; /* a failed sync is never followed by another */
+    status = flush_puts(store, err);
+    if (status == TKV_OK && store->options.durability != TKV_DURABILITY_ALWAYS)
+        flush_survivors(store);
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */
     if (!tkv_space_look(store, flushing) || status == TKV_NO_SPACE)

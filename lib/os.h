@@ -38,7 +38,8 @@ enum tkv_os_open_flags {
 enum tkv_os_advice {
     TKV_OS_RANDOM,     /* no readahead */
     TKV_OS_SEQUENTIAL, /* much readahead */
-    TKV_OS_DROP_CACHE  /* forget clean cached pages: reads come from the device */
+    TKV_OS_DROP_CACHE, /* forget clean cached pages: reads come from the device */
+    TKV_OS_WRITE_BACK  /* begin to write to the device what was written; do not wait */
 };
 
 struct tkv_os_fs_info {

@@ -424,6 +424,18 @@ static int posix_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
     return 0;
 }
 
+/* Makes nothing durable, and a failure is met again by the sync that does. Where there is no
+ * such call the system begins when it sees fit. */
+static int begin_write_back(int fd)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    return result(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE));
+#else
+    (void)fd;
+    return 0;
+#endif
+}
+
 static int posix_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
 {
     int posix_advice = POSIX_FADV_NORMAL;
@@ -439,6 +451,8 @@ static int posix_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
     case TKV_OS_DROP_CACHE:
         posix_advice = POSIX_FADV_DONTNEED;
         break;
+    case TKV_OS_WRITE_BACK:
+        return begin_write_back(fd);
     }
     return -posix_fadvise(fd, 0, 0, posix_advice);
 }

@@ -154,15 +154,12 @@ static bool is_durable_as_it_is(struct tkv_datafile *file)
 static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafile *output,
                                      struct tkv_error *err)
 {
-    const uint64_t before = atomic_load(&output->size),
-                   from = atomic_load(&output->written);
+    const uint64_t before = atomic_load(&output->size);
     const uint64_t target = tkv_datafile_pad(output);
     enum tkv_status status;
 
     tkv_usage_add(&store->disk_bytes, target - before);
     status = tkv_flush_file(store, output, target, err);
-    tkv_usage_add(&store->counters.compaction_bytes_written,
-                  atomic_load(&output->written) - from);
     if (status != TKV_OK)
         return status;
     status = tkv_flush_sync(store, output, err);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * In the relaxed modes the device begins early with what a checkpoint or a compaction will sync:
+ * with puts, and with what the compactor has copied so far. Nothing is durable by that, and a
+ * compaction that fails or is cut short leaves everything as it was.
+ *
+ * Method: a store with data files of 1 MiB on the simulated disk, without threads. The flusher's
+ * part is done at the moment when a compaction has copied and not yet settled.
+ */
+#include "small_store.h"
+
+#include <errno.h>
+
+TEST_MAIN
+
+#define KEY_COUNT  80u
+#define VALUE_SIZE 6000u
+
+static unsigned begun; /* calls for the device to begin */
+static int (*simdisk_advise)(struct tkv_os *os, int fd, enum tkv_os_advice advice);
+
+static int count_advice(struct tkv_os *os, int fd, enum tkv_os_advice advice)
+{
+    begun += advice == TKV_OS_WRITE_BACK;
+    return simdisk_advise(os, fd, advice);
+}
+
+struct ahead {
+    uint64_t written, durable; /* of the output, when it was copied and flushed */
+    struct simdisk *cut;       /* the disk at that moment */
+    bool fails;                /* to be written ahead ... */
+    unsigned fail_kinds;       /* ... and afterwards: the first such call; 0: none */
+};
+
+static struct ahead ahead;
+
+static void fail_next(struct fixture *f, unsigned kinds)
+{
+    f->disk->fail_kinds = kinds;
+    f->disk->fail_count = 0;
+    f->disk->fail_errno = EIO;
+    f->disk->fail_at = kinds != 0;
+}
+
+static void flush_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+    const struct tkv_datafile *output;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    fail_next(f, ahead.fails ? SIMDISK_WRITE : 0);
+    tkv_upkeep_flush(f->store);
+    output = f->store->outputs[TKV_OUTPUT_YOUNG];
+    ahead.written = atomic_load(&output->written);
+    ahead.durable = output->durable;
+    ahead.cut = simdisk_survivor(f->disk, SIMDISK_KILLED, 0, SIMDISK_PAGE);
+    fail_next(f, ahead.fail_kinds);
+}
+
+static void put_all(struct fixture *f, uint8_t byte, unsigned step)
+{
+    char key[8];
+
+    for (unsigned i = 0; i < KEY_COUNT; i += step) {
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(f, key, byte, VALUE_SIZE);
+    }
+}
+
+static void check_all(struct fixture *f)
+{
+    struct tkv_verify_report report;
+    char key[8];
+
+    for (unsigned i = 0; i < KEY_COUNT; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        check_byte(f, key, i % 4 == 0 ? 2 : 1);
+    }
+    CHECK_OK(tkv_verify(f->store, NULL, NULL, &report, &err));
+    CHECK_EQ(report.findings, 0);
+}
+
+/* One file in which three of four keys are live. */
+static void begin_half_dead(struct fixture *f, enum tkv_durability durability)
+{
+    begin_closed(f);
+    f->options.durability = durability;
+    f->options.wal_size_max = 4u << 20;
+    f->options.data_file_size_min = f->options.data_file_size_max = FILE_SIZE_MAX;
+    f->options.on_event = flush_when_copied;
+    open_again(f);
+    simdisk_advise = f->disk->os.advise;
+    f->disk->os.advise = count_advice;
+    ahead = (struct ahead){.cut = NULL};
+    begun = 0;
+    put_all(f, 1, 1);
+    put_all(f, 2, 4);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+static bool has_survivors(const struct tkv_store *store)
+{
+    for (uint32_t slot = 0; slot < atomic_load(&store->slots_used); slot++) {
+        const struct tkv_datafile *file = atomic_load(&store->files[slot]);
+
+        if (file != NULL && file->file_class == TKV_FILE_COMPACTED)
+            return true;
+    }
+    return false;
+}
+
+/* What killing the process at that moment would have left. */
+static void check_cut(struct fixture *f)
+{
+    struct fixture after = {.disk = ahead.cut, .options = f->options};
+
+    after.options.on_event = NULL;
+    CHECK_OK(try_open(&after));
+    check_all(&after);
+    CHECK(!has_survivors(after.store)); /* what was written of the output is nobody's */
+    end(&after);
+}
+
+TEST(survivors_are_written_while_they_are_copied_and_durable_only_when_settled)
+{
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(ahead.written >= TKV_FLUSH_SIZE);
+    CHECK_EQ(ahead.durable, 0);
+    CHECK(begun > 0);
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG]->durable >= ahead.written);
+    CHECK(tkv_usage_get(&f.store->counters.compaction_bytes_written) >= ahead.written);
+    check_all(&f);
+    check_cut(&f);
+    end(&f);
+}
+
+TEST(a_compaction_that_fails_takes_back_what_was_written_ahead)
+{
+    struct fixture f;
+    struct tkv_datafile *output;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    ahead.fail_kinds = SIMDISK_WRITE;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    fail_next(&f, 0);
+    CHECK(ahead.written >= TKV_FLUSH_SIZE);
+    CHECK(f.store->outputs[TKV_OUTPUT_YOUNG] == NULL);
+    CHECK(!has_survivors(f.store));
+    check_all(&f);
+    simdisk_free(ahead.cut);
+    f.options.on_event = NULL;
+    ahead.fail_kinds = 0;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    output = f.store->outputs[TKV_OUTPUT_YOUNG];
+    CHECK(output != NULL && output->durable == atomic_load(&output->size));
+    simdisk_free(ahead.cut);
+    check_all(&f);
+    open_again(&f);
+    check_all(&f);
+    end(&f);
+}
+
+TEST(survivors_that_cannot_be_written_ahead_are_written_when_settled)
+{
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    ahead.fails = true;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(f.disk->faults, 1);
+    CHECK_EQ(ahead.written, 0);
+    CHECK(!atomic_load(&f.store->disk_full));
+    check_all(&f);
+    check_cut(&f);
+    end(&f);
+}
+
+/* A commit would find all of it in front of it in the device's queue. */
+TEST(where_commits_wait_for_the_device_survivors_wait_for_their_turn)
+{
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_ALWAYS);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(ahead.written, 0);
+    CHECK_EQ(begun, 0);
+    check_all(&f);
+    check_cut(&f);
+    end(&f);
+}
+
+TEST(puts_that_were_flushed_are_begun_with)
+{
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    begun = 0;
+    put_all(&f, 1, 1);
+    tkv_upkeep_flush(f.store);
+    CHECK(begun > 0);
+    end(&f);
+}

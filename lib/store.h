@@ -30,6 +30,7 @@
 #define TKV_FLUSH_SIZE     (256u * 1024) /* write the memory tail once so much is in it */
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
+#define TKV_REMOVED_MAX    8u /* removed files that may wait for the flusher */
 
 /* The compactor's output files that are open: for survivors.c. */
 enum { TKV_OUTPUT_YOUNG, TKV_OUTPUT_OLD, TKV_OUTPUT_COUNT };
@@ -114,6 +115,8 @@ struct tkv_store {
         reclaim_futile;            /* garbage when there was nothing to gain; 0: unknown */
     _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
     _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
+    _Atomic uint64_t held_back_us; /* when one was last held back for it, monotonic */
+    _Atomic(struct tkv_datafile *) removed[TKV_REMOVED_MAX]; /* to be released */
 
     struct tkv_worker flusher, compactor;
     struct tkv_idle_poll idle_poll;
@@ -216,6 +219,11 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
 void tkv_retire(struct tkv_store *store);
 /* For others than the flusher: have that do it, if there is one. */
 void tkv_retire_soon(struct tkv_store *store);
+/* Release a file that is out of the table, or have the flusher do it: it takes over the table's
+ * reference. */
+void tkv_retire_removed(struct tkv_store *store, struct tkv_datafile *file);
+/* The flusher's part of that, and what is left of it when there is no flusher any more. */
+void tkv_retire_release(struct tkv_store *store);
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */
 

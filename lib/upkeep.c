@@ -127,6 +127,7 @@ static uint32_t flusher_step(void *context, bool woken)
     flush(store);
     checkpoint(store);
     retire_if_asked(store);
+    tkv_retire_release(store);
     sync_if_due(store);
     if (tkv_garbage_wanted(store))
         tkv_worker_wake(&store->compactor);
@@ -192,6 +193,7 @@ void tkv_upkeep_stop(struct tkv_store *store)
     tkv_worker_join(&store->compactor);
     tkv_worker_stop(&store->flusher);
     tkv_worker_stop(&store->compactor);
+    tkv_retire_release(store);
     tkv_idle_poll_stop(&store->idle_poll);
 }
 
@@ -272,9 +274,18 @@ static double overshoot(struct tkv_store *store)
 
 #define COPY_BYTES_PER_US 100u          /* 100 MB/s while there is no hurry */
 #define COPY_BURST        (256u * 1024) /* looked at so often */
+#define HURRY_US          50000u        /* for so long after a writer was held back */
 
-/* There is a hurry when the directory is above its limit or the disk is full: then the bucket
- * has no bottom. */
+/* There is a hurry when the directory is above its limit, when a writer had to wait for that a
+ * moment ago, or when the disk is full: then the bucket has no bottom. */
+static bool is_in_hurry(struct tkv_store *store, uint64_t now_us)
+{
+    const uint64_t held_back_us = atomic_load(&store->held_back_us);
+
+    return overshoot(store) > 0 || atomic_load(&store->disk_full) ||
+           (held_back_us != 0 && now_us - held_back_us < HURRY_US);
+}
+
 void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
                           uint64_t *from_us, size_t bytes)
 {
@@ -285,8 +296,8 @@ void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
         return;
     now_us = tkv_store_now_us(store);
     due_us = *from_us + *bytes_copied / COPY_BYTES_PER_US;
-    if (*from_us != 0 && due_us > now_us && overshoot(store) <= 0 &&
-        !atomic_load(&store->disk_full) && due_us - now_us < 1000000)
+    if (*from_us != 0 && due_us > now_us && due_us - now_us < 1000000 &&
+        !is_in_hurry(store, now_us))
         (void)nanosleep(&(struct timespec){0, (long)(due_us - now_us) * 1000}, NULL);
     *bytes_copied = 0;
     *from_us = tkv_store_now_us(store);
@@ -312,6 +323,7 @@ void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
     if (debt < PACE_NAP_NS)
         return;
     atomic_store(&store->pace_debt_ns, 0);
+    atomic_store(&store->held_back_us, tkv_store_now_us(store));
     if (debt > PACE_NAP_MAX_NS)
         debt = PACE_NAP_MAX_NS;
     (void)nanosleep(&(struct timespec){0, (long)debt}, NULL);

@@ -138,6 +138,74 @@ TEST(nothing_is_retired_once_a_sync_has_failed)
     end(&f);
 }
 
+/* ---- Removed files ------------------------------------------------------------------- */
+
+static struct tkv_datafile *new_file(struct fixture *f)
+{
+    struct tkv_datafile *file;
+
+    CHECK_OK(tkv_datafile_new(f->store->os, f->store->uuid, 1000, 1, TKV_FILE_FRESH,
+                              TKV_BLOCK_SIZE, false, &file, &err));
+    tkv_datafile_reference(file); /* the test's: what is left when the store's is gone */
+    return file;
+}
+
+static bool is_released(struct tkv_datafile *file)
+{
+    return atomic_load(&file->references) == 1;
+}
+
+TEST(the_flusher_closes_what_the_compactor_has_removed)
+{
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_beside_flusher(&f);
+    file = new_file(&f);
+    f.store->flusher.woken = false;
+    tkv_retire_removed(f.store, file);
+    CHECK(!is_released(file) && f.store->flusher.woken);
+    tkv_retire_release(f.store);
+    CHECK(is_released(file));
+    tkv_retire_release(f.store);
+    CHECK(is_released(file));
+    tkv_datafile_release(file);
+    end(&f);
+}
+
+TEST(only_a_few_removed_files_wait_for_the_flusher)
+{
+    struct tkv_datafile *files[TKV_REMOVED_MAX + 1];
+    struct fixture f;
+
+    begin_beside_flusher(&f);
+    for (unsigned i = 0; i <= TKV_REMOVED_MAX; i++) {
+        files[i] = new_file(&f);
+        tkv_retire_removed(f.store, files[i]);
+        CHECK_EQ(is_released(files[i]), i == TKV_REMOVED_MAX);
+    }
+    end(&f); /* a store that is closed has released them */
+    for (unsigned i = 0; i <= TKV_REMOVED_MAX; i++) {
+        CHECK(is_released(files[i]));
+        tkv_datafile_release(files[i]);
+    }
+}
+
+TEST(on_a_full_disk_a_removed_file_gives_its_room_back_at_once)
+{
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_beside_flusher(&f);
+    file = new_file(&f);
+    f.store->disk_full = true;
+    tkv_retire_removed(f.store, file);
+    CHECK(is_released(file));
+    f.store->disk_full = false;
+    tkv_datafile_release(file);
+    end(&f);
+}
+
 /* ---- The compactor ------------------------------------------------------------------- */
 
 static bool has_hint(struct fixture *f, const struct tkv_datafile *file)

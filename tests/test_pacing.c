@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who waits for whom: the compactor copies no faster than it needs to, unless somebody waits for
+ * the space; writers are slowed when the store outgrows what it promises.
+ *
+ * Method: a small store on the simulated disk, whose clock stands still, without threads, to which
+ * a compactor seems to belong. Naps are counted, and take no time.
+ */
+#include "small_store.h"
+
+#include <time.h>
+
+TEST_MAIN
+
+static unsigned naps;
+static uint64_t live_bytes, disk_bytes; /* as they really are */
+static uint64_t napped_ns;
+
+int __wrap_nanosleep(const struct timespec *duration, struct timespec *ret_left);
+
+int __wrap_nanosleep(const struct timespec *duration, struct timespec *ret_left)
+{
+    (void)ret_left;
+    naps++;
+    napped_ns += (uint64_t)duration->tv_sec * 1000000000 + (uint64_t)duration->tv_nsec;
+    return 0;
+}
+
+static void begin_beside_compactor(struct fixture *f)
+{
+    begin_closed(f);
+    f->options.auto_compact = true;
+    f->options.compact_size_min = 0;
+    open_again(f);
+    f->store->compactor.started = true;
+    f->store->reclaim_asked = true; /* nobody has to be woken */
+    f->disk->monotonic_us = 5000000;
+    live_bytes = f->store->live_bytes;
+    disk_bytes = f->store->disk_bytes;
+    naps = 0;
+    napped_ns = 0;
+}
+
+static void end_beside_compactor(struct fixture *f)
+{
+    f->store->compactor.started = false;
+    f->store->live_bytes = live_bytes;
+    f->store->disk_bytes = disk_bytes;
+    end(f);
+}
+
+/* As survivors.c does, in small pieces: 4 MiB. True when there was a nap. */
+static bool naps_while_copying(struct fixture *f)
+{
+    uint64_t bytes = 0, from_us = 0;
+
+    naps = 0;
+    for (unsigned i = 0; i < 64; i++)
+        tkv_upkeep_pace_copy(f->store, &bytes, &from_us, 64 * 1024);
+    return naps > 0;
+}
+
+/* 4 MiB are live, and the files are so many times as large; without the writes that takes. */
+static void set_sizes(struct fixture *f, double factor)
+{
+    f->store->live_bytes = 4u << 20;
+    f->store->disk_bytes = (uint64_t)((double)(4u << 20) * factor);
+}
+
+TEST(without_hurry_the_compactor_copies_a_hundred_megabytes_a_second)
+{
+    struct fixture f;
+
+    begin_beside_compactor(&f);
+    set_sizes(&f, 1.2);
+    CHECK(naps_while_copying(&f));
+    CHECK_EQ(naps, 15); /* the first 256 KiB begin the account */
+    CHECK(napped_ns / 1000 <= 15 * (256 * 1024 / 100));
+    CHECK(napped_ns / 1000 >
+          15 * (256 * 1024 / 100) - 100); /* reading the clock takes some */
+    end_beside_compactor(&f);
+}
+
+TEST(the_compactor_hurries_while_the_store_is_above_its_limit_or_the_disk_is_full)
+{
+    struct fixture f;
+
+    begin_beside_compactor(&f);
+    set_sizes(&f, 2);
+    CHECK(!naps_while_copying(&f));
+    set_sizes(&f, 1.2);
+    f.store->disk_full = true;
+    CHECK(!naps_while_copying(&f));
+    f.store->disk_full = false;
+    CHECK(naps_while_copying(&f));
+    end_beside_compactor(&f);
+}
+
+/* It has just brought the store below the limit, which does not last. */
+TEST(the_compactor_hurries_for_a_moment_after_a_writer_was_held_back)
+{
+    struct fixture f;
+
+    begin_beside_compactor(&f);
+    set_sizes(&f, 2);
+    tkv_upkeep_pace(f.store, 100000);
+    CHECK_EQ(naps, 1);
+    set_sizes(&f, 1.2);
+    CHECK(!naps_while_copying(&f));
+    f.disk->monotonic_us += 49000;
+    CHECK(!naps_while_copying(&f));
+    f.disk->monotonic_us += 2000;
+    CHECK(naps_while_copying(&f));
+    end_beside_compactor(&f);
+}
+
+TEST(a_writer_is_slowed_above_the_limit_only_and_never_stopped)
+{
+    struct fixture f;
+
+    begin_beside_compactor(&f);
+    set_sizes(&f, 1.3);
+    tkv_upkeep_pace(f.store, 1u << 30);
+    CHECK_EQ(naps, 0);
+    set_sizes(&f, 10);
+    tkv_upkeep_pace(f.store, 1u << 30);
+    CHECK_EQ(naps, 1);
+    CHECK_EQ(napped_ns, 20000000);
+    f.store->reclaim_futile = 1; /* compacting brings nothing: waiting neither */
+    tkv_upkeep_pace(f.store, 1u << 30);
+    CHECK_EQ(naps, 1);
+    end_beside_compactor(&f);
+}

@@ -172,6 +172,8 @@ struct plan {
     struct tkv_ring_place place;
     struct target *targets;
     size_t count;
+    bool clean;           /* the store is being closed */
+    bool renews_manifest; /* even if every file in the set is listed */
 };
 
 static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
@@ -180,7 +182,6 @@ static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
     uint32_t used;
     size_t capacity;
 
-    memset(plan, 0, sizeof *plan);
     tkv_mutex_lock(&store->apply);
     used = atomic_load(&store->slots_used);
     capacity = (size_t)used * sizeof *plan->targets;
@@ -388,13 +389,13 @@ static bool fill_header(struct tkv_store *store, struct tkv_wal_header *header)
 }
 
 static enum tkv_status write_header(struct tkv_store *store, bool clean,
-                                    struct tkv_error *err)
+                                    bool renews_manifest, struct tkv_error *err)
 {
     struct tkv_wal_header header;
     enum tkv_status status;
 
     memset(&header, 0, sizeof header);
-    if (!fill_header(store, &header)) {
+    if (!fill_header(store, &header) || renews_manifest) {
         status = replace_manifest(store, err);
         if (status != TKV_OK)
             return status;
@@ -421,7 +422,7 @@ static enum tkv_status write_next_header(struct tkv_store *store, struct tkv_err
     enum tkv_status status;
 
     store->checkpoint.generation++;
-    status = write_header(store, false, err);
+    status = write_header(store, false, false, err);
     if (status != TKV_OK)
         store->checkpoint.generation--;
     return status;
@@ -471,7 +472,7 @@ static void exchange(struct plan *plan)
     }
 }
 
-static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool clean,
+static enum tkv_status publish(struct tkv_store *store, struct plan *plan,
                                struct tkv_error *err)
 {
     const struct tkv_checkpoint old = store->checkpoint;
@@ -479,7 +480,7 @@ static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool 
 
     exchange(plan);
     store->checkpoint = plan->checkpoint;
-    status = write_header(store, clean, err);
+    status = write_header(store, plan->clean, plan->renews_manifest, err);
     if (status != TKV_OK) {
         store->checkpoint = old;
         exchange(plan);
@@ -487,13 +488,13 @@ static enum tkv_status publish(struct tkv_store *store, struct plan *plan, bool 
     return status;
 }
 
-static enum tkv_status checkpoint(struct tkv_store *store, struct plan *plan, bool clean,
+static enum tkv_status checkpoint(struct tkv_store *store, struct plan *plan,
                                   struct tkv_error *err)
 {
     enum tkv_status status = sync_all(store, plan, err);
 
     if (status == TKV_OK)
-        status = publish(store, plan, clean, err);
+        status = publish(store, plan, err);
     if (status == TKV_OK) {
         tkv_wal_release(&store->wal, &plan->place);
         atomic_store(&store->log_released, plan->place.position);
@@ -501,20 +502,19 @@ static enum tkv_status checkpoint(struct tkv_store *store, struct plan *plan, bo
     return status;
 }
 
-enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
-                                      struct tkv_error *err)
+static enum tkv_status take_checkpoint(struct tkv_store *store, struct plan *plan,
+                                       struct tkv_error *err)
 {
     const uint64_t started_us = tkv_store_now_us(store);
     const uint64_t from = store->checkpoint.position;
     enum tkv_status status;
-    struct plan plan;
 
     if (atomic_load(&store->poisoned) != TKV_OK)
         return tkv_store_check_writable(store, err);
-    status = make_plan(store, &plan, err);
+    status = make_plan(store, plan, err);
     if (status == TKV_OK)
-        status = checkpoint(store, &plan, clean, err);
-    free(plan.targets);
+        status = checkpoint(store, plan, err);
+    free(plan->targets);
     if (status != TKV_OK)
         return note_failure(store, status);
     tkv_space_note(store);
@@ -525,4 +525,19 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
                                       .bytes = store->checkpoint.position - from,
                                       .micros = tkv_store_now_us(store) - started_us});
     return TKV_OK;
+}
+
+enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
+                                      struct tkv_error *err)
+{
+    struct plan plan = {.clean = clean};
+
+    return take_checkpoint(store, &plan, err);
+}
+
+enum tkv_status tkv_checkpoint_renewed(struct tkv_store *store, struct tkv_error *err)
+{
+    struct plan plan = {.renews_manifest = true};
+
+    return take_checkpoint(store, &plan, err);
 }

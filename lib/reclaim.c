@@ -7,9 +7,9 @@
  *   copy      survivors to an output file, without any lock (compactor/copy.h,
  *             lib/survivors.h)
  *   judge     the deletes (lib/judge.c)
- *   settle    write and sync the output; sync the log, so that whatever made a record dead is
- *             at least as durable as its removal
- *   publish   the manifest without the file
+ *   settle    write and sync the output
+ *   publish   the manifest without the file, and before it whatever made a record dead: that
+ *             must be at least as durable as the removal
  *   install   repoint the index, wait for the last reader, unlink
  *
  * A failure before publish leaves the input as it was; what was appended to the output is
@@ -41,13 +41,51 @@ static void count_expired(void *context, const struct tkv_location *location)
 
 /* ---- Publish and install --------------------------------------------------------- */
 
+static bool is_all_in_data_files(struct tkv_store *store)
+{
+    bool is_all;
+
+    tkv_mutex_lock(&store->apply);
+    is_all = store->applied_end.position == store->checkpoint.position;
+    tkv_mutex_unlock(&store->apply);
+    return is_all;
+}
+
+/*
+ * The records of condemned files that are left out were superseded by newer ones, which must be
+ * durable first: in the log or in the data files. A log that is written to through a mapping is
+ * expensive to sync: each of its pages is protected again, which interrupts the other processors,
+ * and costs a fault when it is written to in the next lap. A checkpoint writes what has to be
+ * written in any case, unless there is no room for it.
+ */
+static enum tkv_status leave_out_condemned(struct tkv_store *store, struct tkv_error *err)
+{
+    const bool is_relaxed = store->options.durability != TKV_DURABILITY_ALWAYS;
+    struct tkv_error reason;
+    enum tkv_status status;
+
+    if (is_relaxed && is_all_in_data_files(store))
+        return tkv_checkpoint_manifest(store, err);
+    if (is_relaxed) {
+        status = tkv_checkpoint_renewed(store, &reason);
+        if (status == TKV_OK)
+            tkv_retire_soon(store);
+        else if (atomic_load(&store->poisoned) != TKV_OK && err != NULL)
+            *err = reason;
+        if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
+            return status;
+    }
+    status = tkv_flush_log(store, err);
+    return status == TKV_OK ? tkv_checkpoint_manifest(store, err) : status;
+}
+
 static enum tkv_status publish_without(struct tkv_store *store, struct tkv_datafile *file,
                                        struct tkv_error *err)
 {
     enum tkv_status status;
 
     atomic_store(&file->condemned, true);
-    status = tkv_checkpoint_manifest(store, err);
+    status = leave_out_condemned(store, err);
     /* Poisoned, nobody knows which manifest is on disk; the file stays out of ours, and stays
      * readable. */
     if (status != TKV_OK && atomic_load(&store->poisoned) == TKV_OK)
@@ -154,11 +192,11 @@ static void remove_file(struct tkv_store *store, struct tkv_datafile *file)
 }
 
 /* On a full disk their hints make room for the manifest; without it they cost time only. */
-static enum tkv_status leave_out_condemned(struct tkv_store *store,
-                                           const struct tkv_garbage_list *s,
-                                           struct tkv_error *err)
+static enum tkv_status leave_out_dead(struct tkv_store *store,
+                                      const struct tkv_garbage_list *s,
+                                      struct tkv_error *err)
 {
-    const enum tkv_status status = tkv_checkpoint_manifest(store, err);
+    const enum tkv_status status = leave_out_condemned(store, err);
 
     if (status != TKV_NO_SPACE || atomic_load(&store->poisoned) != TKV_OK)
         return status;
@@ -166,7 +204,7 @@ static enum tkv_status leave_out_condemned(struct tkv_store *store,
         if (atomic_load(&s->handles[i]->condemned))
             tkv_files_unlink_hint(store, s->handles[i]);
     }
-    return tkv_checkpoint_manifest(store, err);
+    return leave_out_condemned(store, err);
 }
 
 /* With `upkeep` held. All that are dead go in one manifest. */
@@ -185,9 +223,7 @@ static enum tkv_status remove_dead(struct tkv_store *store,
     }
     if (count == 0)
         return TKV_OK;
-    status = tkv_flush_log(store, err);
-    if (status == TKV_OK)
-        status = leave_out_condemned(store, s, err);
+    status = leave_out_dead(store, s, err);
     for (size_t i = 0; i < s->count; i++) {
         if (!atomic_load(&s->handles[i]->condemned))
             continue;

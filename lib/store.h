@@ -206,6 +206,9 @@ enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
 /* Replace the manifest: what the table holds now, without condemned files, at the checkpoint
  * as it stands; then write a log header that names it. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err);
+/* A checkpoint with a manifest of its own, for less than one after the other costs. With
+ * `upkeep` held. */
+enum tkv_status tkv_checkpoint_renewed(struct tkv_store *store, struct tkv_error *err);
 /* Repeat the last checkpoint in the other header block: what an opening says about the log's
  * new identity must survive damage to one of them. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err);

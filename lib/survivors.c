@@ -171,45 +171,10 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
     return TKV_OK;
 }
 
-static bool is_all_in_data_files(struct tkv_store *store)
-{
-    bool is_all;
-
-    tkv_mutex_lock(&store->apply);
-    is_all = store->applied_end.position == store->checkpoint.position;
-    tkv_mutex_unlock(&store->apply);
-    return is_all;
-}
-
-/*
- * Records were left out because newer ones have superseded them: those must be durable now, in
- * the log or in the data files. A log that is written to through a mapping is expensive to
- * sync: each of its pages is protected again, which interrupts the other processors, and costs
- * a fault when it is written to in the next lap. A checkpoint writes what has to be written in
- * any case, unless there is no room for it.
- */
-static enum tkv_status make_newer_records_durable(struct tkv_store *store,
-                                                  struct tkv_error *err)
-{
-    enum tkv_status status;
-
-    if (store->options.durability == TKV_DURABILITY_ALWAYS)
-        return tkv_flush_log(store, err);
-    if (is_all_in_data_files(store))
-        return TKV_OK;
-    status = tkv_checkpoint_locked(store, false, err);
-    if (status == TKV_OK)
-        tkv_retire_soon(store);
-    if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
-        return status;
-    return tkv_flush_log(store, err);
-}
-
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
-    /* First, because a checkpoint would list outputs that are durable in a manifest. */
-    enum tkv_status status = make_newer_records_durable(store, err);
+    enum tkv_status status = TKV_OK;
 
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);

@@ -43,9 +43,8 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
                                      const uint8_t *bytes, size_t size, uint64_t *ret_place,
                                      struct tkv_error *err);
 
-/* Make whatever made a record dead at least as durable as its removal will be; then write and
- * sync all of the compactor's files, those of an earlier step that failed half-way included.
- * With `upkeep` held. */
+/* Write and sync all of the compactor's files, those of an earlier step that failed half-way
+ * included. With `upkeep` held. */
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err);
 
 /* Nothing points at what was appended: take it back, lest a full disk fill up with attempts.

@@ -45,20 +45,46 @@ enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
     return TKV_OK;
 }
 
-enum tkv_status tkv_apply_prepare(void *context, size_t payload_size, struct tkv_error *err)
+enum tkv_status tkv_apply_reserve(struct tkv_store *store, size_t payload_size,
+                                  struct tkv_error *err)
 {
-    struct tkv_store *store = context;
     enum tkv_status status = TKV_OK;
 
-    tkv_mutex_lock(&store->apply);
     /* A checkpoint may pad the file to a block boundary before the group is applied. */
     if (tkv_datafile_room(store->active) < payload_size + TKV_BLOCK_SIZE ||
         spans_too_far(store, store->active))
         status = tkv_apply_rotate(store, payload_size, err);
     if (status == TKV_OK)
         store->prepared = payload_size;
-    tkv_mutex_unlock(&store->apply);
     return status;
+}
+
+/* Where the log's owner waits for the device before it applies, others may go on meanwhile; in
+ * the relaxed modes it does not wait, and a lock that is taken once is cheaper than twice. */
+static bool is_locked_throughout(const struct tkv_store *store)
+{
+    return !store->wal.always;
+}
+
+enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
+                                  struct tkv_error *err) TKV_NO_ANALYSIS
+{
+    struct tkv_store *store = context;
+    enum tkv_status status;
+
+    tkv_mutex_lock(&store->apply);
+    status = tkv_apply_reserve(store, payload_size, err);
+    if (status != TKV_OK || !is_locked_throughout(store))
+        tkv_mutex_unlock(&store->apply);
+    return status;
+}
+
+void tkv_apply_abandon(void *context) TKV_NO_ANALYSIS
+{
+    struct tkv_store *store = context;
+
+    if (is_locked_throughout(store))
+        tkv_mutex_unlock(&store->apply);
 }
 
 static bool apply_put(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
@@ -157,14 +183,15 @@ static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *g
     }
 }
 
-void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
+void tkv_apply_group(void *context, const struct tkv_wal_applied *group) TKV_NO_ANALYSIS
 {
     struct tkv_store *store = context;
     uint64_t offset;
 
     if (group->writes->next != NULL)
         fetch_single_keys(store, group);
-    tkv_mutex_lock(&store->apply);
+    if (!is_locked_throughout(store))
+        tkv_mutex_lock(&store->apply);
     offset = tkv_datafile_append(store->active, group->payload, group->payload_size);
     tkv_usage_add(&store->disk_bytes, group->payload_size);
     for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next)

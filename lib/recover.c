@@ -63,7 +63,7 @@ static enum tkv_status replay_group(void *context, const struct tkv_group *group
     if (store->active == NULL)
         status = tkv_apply_rotate(store, group->payload_size, err);
     else
-        status = tkv_apply_prepare(store, group->payload_size, err);
+        status = tkv_apply_reserve(store, group->payload_size, err);
     if (status != TKV_OK)
         return status;
     offset = tkv_datafile_append(store->active, payload, group->payload_size);
@@ -193,8 +193,8 @@ static enum tkv_status start_log(struct tkv_recovery *r, struct tkv_error *err)
         .dir = store->dir,
         .always = store->options.durability == TKV_DURABILITY_ALWAYS,
         .size_max = store->options.wal_size_max,
-        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_log_room_make,
-                  tkv_upkeep_before_wait},
+        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_apply_abandon,
+                  tkv_log_room_make, tkv_upkeep_before_wait},
         .seq_next = store->applied_seq_next,
  /* Not what the file has beyond: the sync of a growth that nobody confirmed may have
          * failed, and then no later sync makes those blocks durable. */

@@ -178,7 +178,11 @@ void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t
 
 enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
                                   struct tkv_error *err);
+void tkv_apply_abandon(void *context);
 void tkv_apply_group(void *context, const struct tkv_wal_applied *group);
+/* Room for so many bytes in the active file, or in a new one. With `apply` held. */
+enum tkv_status tkv_apply_reserve(struct tkv_store *store, size_t payload_size,
+                                  struct tkv_error *err);
 /* Seal the active file and begin another. With `apply` held. */
 enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
                                  struct tkv_error *err);

@@ -63,6 +63,7 @@ struct owner {
     unsigned full;        /* ... with so many */
     unsigned fail_group;  /* this prepare() makes the write fail; 0: none */
 
+    atomic_bool is_prepared; /* and neither applied nor abandoned */
     atomic_uint prepared;
     unsigned applied, rooms;
     pthread_t leaders[8]; /* who applied the first groups */
@@ -76,6 +77,8 @@ static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret
     struct owner *o = context;
     unsigned waiting = 0;
 
+    CHECK(!o->is_prepared);
+    o->is_prepared = o->refuse_prepare == TKV_OK;
     o->prepared++;
     o->prepared_size = size;
     while (o->hold_until > 0 && waiting < o->hold_until) {
@@ -127,11 +130,21 @@ static void apply(void *context, const struct tkv_wal_applied *group)
 {
     struct owner *o = context;
 
+    CHECK(o->is_prepared);
+    o->is_prepared = false;
     check_writes(group);
     if (o->applied < 8)
         o->leaders[o->applied] = pthread_self();
     o->applied++;
     o->last = *group;
+}
+
+static void abandon(void *context)
+{
+    struct owner *o = context;
+
+    CHECK(o->is_prepared);
+    o->is_prepared = false;
 }
 
 static enum tkv_status make_room(void *context, uint64_t extent, struct tkv_error *ret_err)
@@ -171,7 +184,7 @@ static enum tkv_status open_log(struct owner *o, bool always, uint64_t size_max)
         .dir = o->dir,
         .always = always,
         .size_max = size_max,
-        .owner = {o, prepare, apply, make_room, NULL},
+        .owner = {o, prepare, apply, abandon, make_room, NULL},
         .salt = 77,
         .seq_next = 10,
         .position = POSITION,
@@ -203,6 +216,7 @@ static void begin(struct owner *o, bool always)
 
 static void end(struct owner *o)
 {
+    CHECK(!o->is_prepared);
     tkv_wal_close(&o->wal);
     CHECK_EQ(o->disk->os.close(&o->disk->os, o->dir), 0);
     CHECK_EQ(simdisk_open_count(o->disk), 0);

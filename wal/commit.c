@@ -204,6 +204,8 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
     if (wal->owner.before_wait != NULL)
         wal->owner.before_wait(wal->owner.context, b->writers);
     result = tkv_wal_write_durably(wal, b->bytes, (size_t)extent, place.file_offset);
+    if (result < 0)
+        wal->owner.abandon(wal->owner.context);
 
     tkv_mutex_lock(&wal->lock);
     if (result < 0) {
@@ -449,15 +451,32 @@ static enum tkv_status put_bytes(struct tkv_wal *wal, const struct tkv_wal_group
                        (unsigned long long)offset, TKV_WAL_NAME);
 }
 
+/* The owner has prepared for it. */
+static enum tkv_status store_group(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
+                                   const struct tkv_ring_place *place, uint64_t extent,
+                                   struct tkv_error *err) TKV_REQUIRES(wal->lock)
+{
+    const uint32_t chain = stamp_group(wal, b, place, extent);
+    const enum tkv_status status =
+        put_bytes(wal, b, place->file_offset, (size_t)extent, err);
+    struct tkv_wal_applied applied;
+
+    if (status != TKV_OK)
+        return status;
+    wal->align_next = false;
+    count_group(wal, b, place, extent, chain);
+    applied = describe_applied(wal, b);
+    wal->owner.apply(wal->owner.context, &applied);
+    return TKV_OK;
+}
+
 static enum tkv_status commit_relaxed(struct tkv_wal *wal, struct tkv_wal_write *write,
                                       struct tkv_error *err) TKV_REQUIRES(wal->lock)
 {
     struct tkv_wal_group_buffer *b = &wal->buffers[0];
     const uint64_t extent = tkv_group_extent((uint32_t)write->size, false);
     struct tkv_ring_place place;
-    struct tkv_wal_applied applied;
     enum tkv_status status;
-    uint32_t chain;
 
     status = check_usable(wal, write, err);
     if (status != TKV_OK)
@@ -471,16 +490,10 @@ static enum tkv_status commit_relaxed(struct tkv_wal *wal, struct tkv_wal_write 
     if (status != TKV_OK)
         return status;
     status = join_group(wal, b, write, err);
+    if (status == TKV_OK)
+        status = store_group(wal, b, &place, extent, err);
     if (status != TKV_OK)
-        return status;
-    chain = stamp_group(wal, b, &place, extent);
-    status = put_bytes(wal, b, place.file_offset, (size_t)extent, err);
-    if (status == TKV_OK) {
-        wal->align_next = false;
-        count_group(wal, b, &place, extent, chain);
-        applied = describe_applied(wal, b);
-        wal->owner.apply(wal->owner.context, &applied);
-    }
+        wal->owner.abandon(wal->owner.context);
     empty_group(b);
     return status;
 }

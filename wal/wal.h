@@ -73,10 +73,13 @@ struct tkv_wal_applied {
 struct tkv_wal_owner {
     void *context;
     /* Get ready to apply so many bytes; failing refuses the group. One at a time: the next one
-     * comes after apply() of this group, or when this group has failed. */
+     * comes after apply() or abandon() of this group. In the relaxed modes that is the same
+     * thread, at once: the owner may keep a lock until then. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);
+    /* A group that was prepared has failed. */
+    void (*abandon)(void *context);
     /* The ring has no room for `extent` bytes: checkpoint, or grow. Called without locks.
      * TKV_OK means try again. */
     enum tkv_status (*make_room)(void *context, uint64_t extent, struct tkv_error *err);

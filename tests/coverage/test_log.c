@@ -97,6 +97,11 @@ static void apply(void *context, const struct tkv_wal_applied *group)
         tkv_wal_poison(&o->wal, TKV_IO);
 }
 
+static void abandon(void *context)
+{
+    (void)context;
+}
+
 static enum tkv_status make_room(void *context, uint64_t extent, struct tkv_error *ret_err)
 {
     (void)context;
@@ -111,7 +116,7 @@ static struct owner *begin(bool always)
     struct tkv_wal_config config = {
         .always = always,
         .size_max = LOG_SIZE_MAX,
-        .owner = {o, prepare, apply, make_room, NULL},
+        .owner = {o, prepare, apply, abandon, make_room, NULL},
         .salt = 77,
         .seq_next = 1,
         .position = POSITION,

@@ -19,6 +19,7 @@
  */
 #include "store.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* Files whose bytes come from the log; the compactor's and large values are synced by who
@@ -88,6 +89,19 @@ enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *fil
     return status;
 }
 
+/* Not being heard is no failure; pages that could not be written are one, and whether the next
+ * sync says so as well is up to the file system. */
+static enum tkv_status begin_write_back(struct tkv_store *store, struct tkv_datafile *file,
+                                        struct tkv_error *err)
+{
+    const int result = store->os->advise(store->os, file->fd, TKV_OS_WRITE_BACK);
+
+    if (result != -EIO && result != -ENOSPC && result != -EDQUOT)
+        return TKV_OK;
+    return note_sync(store,
+                     tkv_fail_lost(err, result, file->name, "write %s back", file->name));
+}
+
 /* Nobody waits for these bytes before a checkpoint or a compaction syncs them. In the relaxed
  * modes the device begins with them now, so that such a sync finds little left to wait for. */
 static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile *file,
@@ -95,9 +109,9 @@ static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile 
 {
     const enum tkv_status status = tkv_flush_file(store, file, target, err);
 
-    if (status == TKV_OK && store->options.durability != TKV_DURABILITY_ALWAYS)
-        (void)store->os->advise(store->os, file->fd, TKV_OS_WRITE_BACK);
-    return status;
+    if (status != TKV_OK || store->options.durability == TKV_DURABILITY_ALWAYS)
+        return status;
+    return begin_write_back(store, file, err);
 }
 
 /* A remainder waits for more, but in one file only: space.c keeps room for one. */
@@ -125,12 +139,14 @@ static enum tkv_status flush_puts(struct tkv_store *store, struct tkv_error *err
     return status;
 }
 
-/* While the compactor copies. What fails is tried again when it settles, and judged there. */
+/* While the compactor copies. A write that fails is tried again when it settles, and judged
+ * there. */
 static void flush_survivors(struct tkv_store *store)
 {
     const uint32_t used = atomic_load(&store->slots_used);
 
-    for (uint32_t slot = 0; slot < used; slot++) {
+    for (uint32_t slot = 0; slot < used && atomic_load(&store->poisoned) == TKV_OK;
+         slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t size;
 
@@ -142,6 +158,14 @@ static void flush_survivors(struct tkv_store *store)
     }
 }
 
+/* The next look at the disk must not find it full because of bytes that a compaction is about to
+ * trade for more. */
+static bool may_write_survivors(struct tkv_store *store)
+{
+    return store->options.durability != TKV_DURABILITY_ALWAYS &&
+           tkv_space_permits(store, 2 * tkv_files_capacity(store));
+}
+
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 {
     const uint64_t flushing = atomic_load(&store->unflushed);
@@ -150,7 +174,7 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
     if (status != TKV_OK)
         return status; /* a failed sync is never followed by another */
     status = flush_puts(store, err);
-    if (status == TKV_OK && store->options.durability != TKV_DURABILITY_ALWAYS)
+    if (status == TKV_OK && may_write_survivors(store))
         flush_survivors(store);
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */
@@ -517,7 +541,10 @@ static enum tkv_status take_checkpoint(struct tkv_store *store, struct plan *pla
     free(plan->targets);
     if (status != TKV_OK)
         return note_failure(store, status);
-    tkv_space_note(store);
+    /* A compaction has written its output by now, from the reserve perhaps, and gives its input
+     * back in a moment. */
+    if (!plan->renews_manifest)
+        tkv_space_note(store);
     tkv_usage_add(&store->counters.checkpoints, 1);
     store->checkpoint_us = started_us;
     tkv_store_emit(store,

@@ -42,4 +42,11 @@ enum tkv_status tkv_fail_corrupt(struct tkv_error *err, const char *file, uint64
 /* "out of memory for 4096 bytes of <what>". Returns TKV_NO_MEMORY. */
 enum tkv_status tkv_fail_memory(struct tkv_error *err, size_t size, const char *what);
 
+/* Say what a step has said for whose failure there was no remedy. */
+static inline void tkv_error_copy(struct tkv_error *err, const struct tkv_error *reason)
+{
+    if (err != NULL)
+        *err = *reason;
+}
+
 #endif

@@ -39,7 +39,9 @@ enum tkv_os_advice {
     TKV_OS_RANDOM,     /* no readahead */
     TKV_OS_SEQUENTIAL, /* much readahead */
     TKV_OS_DROP_CACHE, /* forget clean cached pages: reads come from the device */
-    TKV_OS_WRITE_BACK  /* begin to write to the device what was written; do not wait */
+    /* Begin to write to the device what was written; do not wait. -EIO, -ENOSPC, -EDQUOT: some
+     * of it is lost, as after a failed sync. */
+    TKV_OS_WRITE_BACK
 };
 
 struct tkv_os_fs_info {

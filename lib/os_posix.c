@@ -424,8 +424,7 @@ static int posix_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
     return 0;
 }
 
-/* Makes nothing durable, and a failure is met again by the sync that does. Where there is no
- * such call the system begins when it sees fit. */
+/* Makes nothing durable. Where there is no such call the system begins when it sees fit. */
 static int begin_write_back(int fd)
 {
 #ifdef SYNC_FILE_RANGE_WRITE

@@ -70,8 +70,8 @@ static enum tkv_status leave_out_condemned(struct tkv_store *store, struct tkv_e
         status = tkv_checkpoint_renewed(store, &reason);
         if (status == TKV_OK)
             tkv_retire_soon(store);
-        else if (atomic_load(&store->poisoned) != TKV_OK && err != NULL)
-            *err = reason;
+        else if (atomic_load(&store->poisoned) != TKV_OK)
+            tkv_error_copy(err, &reason);
         if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
             return status;
     }
@@ -196,10 +196,15 @@ static enum tkv_status leave_out_dead(struct tkv_store *store,
                                       const struct tkv_garbage_list *s,
                                       struct tkv_error *err)
 {
-    const enum tkv_status status = leave_out_condemned(store, err);
+    struct tkv_error reason;
+    const enum tkv_status status = leave_out_condemned(store, &reason);
 
-    if (status != TKV_NO_SPACE || atomic_load(&store->poisoned) != TKV_OK)
+    if (status == TKV_OK)
+        return TKV_OK;
+    if (status != TKV_NO_SPACE || atomic_load(&store->poisoned) != TKV_OK) {
+        tkv_error_copy(err, &reason);
         return status;
+    }
     for (size_t i = 0; i < s->count; i++) {
         if (atomic_load(&s->handles[i]->condemned))
             tkv_files_unlink_hint(store, s->handles[i]);
@@ -394,6 +399,7 @@ static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_d
                             uint64_t *ret_reclaimed, struct tkv_error *err)
 {
     struct tkv_datafile *source = NULL;
+    struct tkv_error reason;
     enum tkv_status status;
 
     tkv_mutex_lock(&store->upkeep);
@@ -411,12 +417,12 @@ static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_d
     /* Nobody else removes files while `compact` is held. */
     status = compact_file(store, source,
                           below == TKV_RECLAIM_AUTOMATIC && store->compactor.started,
-                          ret_reclaimed, err);
-    if (status == TKV_CORRUPT && atomic_load(&source->damaged)) {
-        *ret_did = true; /* there may be others that are whole */
-        return TKV_OK;
-    }
+                          ret_reclaimed, &reason);
+    if (status == TKV_CORRUPT && atomic_load(&source->damaged))
+        status = TKV_OK; /* there may be others that are whole */
     *ret_did = status == TKV_OK;
+    if (status != TKV_OK)
+        tkv_error_copy(err, &reason);
     return status;
 }
 

@@ -5,7 +5,7 @@
  * left. It takes as long as writing the file did, so whoever is waited for, a writer that makes
  * room or the compactor, leaves it to the flusher.
  *
- * What the compactor has removed is closed by the flusher as well.
+ * Removed files are closed by the flusher as well: a few, and while there is room on the disk.
  *
  * When something fails: a hint that cannot be written costs time at the next opening.
  *
@@ -59,8 +59,10 @@ void tkv_retire_removed(struct tkv_store *store, struct tkv_datafile *file)
 
 void tkv_retire_release(struct tkv_store *store)
 {
-    for (unsigned i = 0; i < TKV_REMOVED_MAX; i++)
-        tkv_datafile_release(atomic_exchange(&store->removed[i], NULL));
+    for (unsigned i = 0; i < TKV_REMOVED_MAX; i++) {
+        if (atomic_load(&store->removed[i]) != NULL)
+            tkv_datafile_release(atomic_exchange(&store->removed[i], NULL));
+    }
 }
 
 /* ---- By whom ------------------------------------------------------------------------- */

@@ -165,6 +165,7 @@ static void abandon_store(struct tkv_store *store)
     const uint32_t used = atomic_load(&store->slots_used);
 
     tkv_wal_abandon(&store->wal);
+    tkv_retire_release(store);
     for (uint32_t slot = 0; store->files != NULL && slot < used; slot++)
         tkv_datafile_release(tkv_files_at(store, slot));
     free((void *)store->files);

@@ -200,6 +200,14 @@ static void undo_counts(struct tkv_store *store, const struct tkv_survivors_outp
     tkv_usage_sub(&output->file->usage.tombstone_bytes, output->tombstone_bytes);
 }
 
+/* Left on the disk it would be space that no account knows. */
+static void cut_what_was_written(struct tkv_store *store,
+                                 const struct tkv_survivors_output *output)
+{
+    if (!output->is_new && atomic_load(&output->file->written) > output->size)
+        (void)store->os->truncate(store->os, output->file->fd, output->size);
+}
+
 void tkv_survivors_undo(struct tkv_survivors *survivors)
 {
     struct tkv_store *store = survivors->store;
@@ -213,6 +221,7 @@ void tkv_survivors_undo(struct tkv_survivors *survivors)
         if (output->file->durable > output->size)
             continue; /* synced already: garbage that the next manifest lists */
         undo_counts(store, output);
+        cut_what_was_written(store, output);
         tkv_datafile_rewind(output->file, output->size, output->records,
                             output->record_sum);
         if (!output->is_new)

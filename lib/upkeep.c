@@ -37,6 +37,7 @@ void tkv_upkeep_expire(struct tkv_store *store)
 
 void tkv_upkeep_flush(struct tkv_store *store)
 {
+    tkv_retire_release(store); /* before the look at what is left of the disk */
     tkv_mutex_lock(&store->upkeep);
     (void)tkv_flush(store, NULL); /* the checkpoint judges what failed */
     tkv_mutex_unlock(&store->upkeep);
@@ -51,6 +52,7 @@ static void flush(struct tkv_store *store)
 static void checkpoint(struct tkv_store *store)
 {
     if (atomic_load(&store->disk_full)) {
+        tkv_retire_release(store);
         tkv_mutex_lock(&store->upkeep);
         /* Clears disk_full, or emits. */
         if (tkv_checkpoint_locked(store, false, NULL) == TKV_OK)
@@ -124,10 +126,10 @@ static uint32_t flusher_step(void *context, bool woken)
 
     atomic_store(&store->flush_asked, false);
     tkv_index_prepare(store->index);
+    tkv_retire_release(store);
     flush(store);
     checkpoint(store);
     retire_if_asked(store);
-    tkv_retire_release(store);
     sync_if_due(store);
     if (tkv_garbage_wanted(store))
         tkv_worker_wake(&store->compactor);
@@ -283,7 +285,7 @@ static bool is_in_hurry(struct tkv_store *store, uint64_t now_us)
     const uint64_t held_back_us = atomic_load(&store->held_back_us);
 
     return overshoot(store) > 0 || atomic_load(&store->disk_full) ||
-           (held_back_us != 0 && now_us - held_back_us < HURRY_US);
+           (held_back_us != 0 && now_us < held_back_us + HURRY_US);
 }
 
 void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
@@ -372,6 +374,7 @@ enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaim
         total += reclaimed;
         reclaimed = 0;
     }
+    tkv_retire_release(store); /* so that the room is there when this returns */
     if (status == TKV_OK && ret_bytes_reclaimed != NULL)
         *ret_bytes_reclaimed = total;
     return status;

@@ -17,11 +17,16 @@ TEST_MAIN
 #define VALUE_SIZE 6000u
 
 static unsigned begun; /* calls for the device to begin */
+static int advice_result;
 static int (*simdisk_advise)(struct tkv_os *os, int fd, enum tkv_os_advice advice);
 
 static int count_advice(struct tkv_os *os, int fd, enum tkv_os_advice advice)
 {
-    begun += advice == TKV_OS_WRITE_BACK;
+    if (advice == TKV_OS_WRITE_BACK) {
+        begun++;
+        if (advice_result != 0)
+            return advice_result;
+    }
     return simdisk_advise(os, fd, advice);
 }
 
@@ -42,11 +47,14 @@ static void fail_next(struct fixture *f, unsigned kinds)
     f->disk->fail_at = kinds != 0;
 }
 
+static unsigned full_events;
+
 static void flush_when_copied(void *context, const struct tkv_event *event)
 {
     struct fixture *f = context;
     const struct tkv_datafile *output;
 
+    full_events += event->kind == TKV_EVENT_DISK_FULL;
     if (event->kind != TKV_EVENT_COMPACTION_COPIED)
         return;
     fail_next(f, ahead.fails ? SIMDISK_WRITE : 0);
@@ -94,6 +102,7 @@ static void begin_half_dead(struct fixture *f, enum tkv_durability durability)
     f->disk->os.advise = count_advice;
     ahead = (struct ahead){.cut = NULL};
     begun = 0;
+    advice_result = 0;
     put_all(f, 1, 1);
     put_all(f, 2, 4);
     CHECK_OK(tkv_checkpoint(f->store, &err));
@@ -203,4 +212,198 @@ TEST(puts_that_were_flushed_are_begun_with)
     tkv_upkeep_flush(f.store);
     CHECK(begun > 0);
     end(&f);
+}
+
+/* ext4 drops pages for which it finds no room only now. */
+TEST(where_pages_are_lost_when_the_device_begins_the_store_is_poisoned)
+{
+    static const int codes[] = {-EIO, -ENOSPC, -EDQUOT};
+    static const uint8_t value[VALUE_SIZE];
+
+    for (size_t i = 0; i < 3; i++) {
+        enum tkv_status status = TKV_OK;
+        struct fixture f;
+
+        begin_half_dead(&f, TKV_DURABILITY_NONE);
+        begun = 0;
+        advice_result = codes[i];
+        for (unsigned puts = 0; puts < 1000 && status == TKV_OK; puts++)
+            status = tkv_put(f.store, tkv_text("new"), tkv_bytes(value, VALUE_SIZE), &err);
+        CHECK_EQ(status, TKV_POISONED);
+        CHECK_EQ(f.store->poisoned, TKV_IO);
+        CHECK_EQ(begun, 1); /* and nothing after it */
+        CHECK(tkv_close(f.store, &err) != TKV_OK);
+        f.store = NULL;
+        open_again(&f);
+        check_byte(&f, "new", 0);
+        check_all(&f);
+        end(&f);
+    }
+}
+
+TEST(that_the_device_does_not_listen_is_no_failure)
+{
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    begun = 0;
+    advice_result = -EINVAL;
+    put_all(&f, 1, 1);
+    CHECK(begun > 0);
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    end(&f);
+}
+
+/* ---- An output that was there before ------------------------------------------------------ */
+
+#define MODELS 6u
+
+static struct simdisk *cuts[MODELS];
+static unsigned late_kinds;
+
+static void flush_and_cut_when_copied(void *context, const struct tkv_event *event)
+{
+    static const enum simdisk_model models[MODELS] = {
+        SIMDISK_NOTHING_PENDING, SIMDISK_SUBSET,    SIMDISK_TORN,
+        SIMDISK_TRASHED,         SIMDISK_SIZE_ONLY, SIMDISK_ENTRIES_LOST};
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED || late_kinds == 0)
+        return;
+    tkv_upkeep_flush(f->store);
+    for (unsigned i = 0; i < MODELS; i++)
+        cuts[i] = simdisk_survivor(f->disk, models[i], 11 + i,
+                                   i < 2 ? SIMDISK_PAGE : SIMDISK_SECTOR);
+    fail_next(f, late_kinds);
+    late_kinds = 0;
+}
+
+/* Of the second half of the keys every third has 5, the others 4; half of the first one is dead
+ * as well, but in a file that was compacted before. */
+static void put_half(struct fixture *f, unsigned from, uint8_t byte, unsigned step)
+{
+    char key[8];
+
+    for (unsigned i = from; i < from + KEY_COUNT; i += step) {
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(f, key, byte, VALUE_SIZE);
+    }
+}
+
+static void check_halves(struct fixture *f)
+{
+    struct tkv_verify_report report;
+    char key[8];
+
+    for (unsigned i = 0; i < 2 * KEY_COUNT; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        check_byte(f, key, i < KEY_COUNT ? (i % 4 == 0 ? 2 : 1) : (i % 3 == 2 ? 5 : 4));
+    }
+    CHECK_OK(tkv_verify(f->store, NULL, NULL, &report, &err));
+    CHECK_EQ(report.findings, 0);
+}
+
+static void roll(struct fixture *f)
+{
+    tkv_mutex_lock(&f->store->apply);
+    CHECK_OK(tkv_apply_rotate(f->store, 0, &err));
+    tkv_mutex_unlock(&f->store->apply);
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+}
+
+static void check_cut_power(struct fixture *f)
+{
+    for (unsigned i = 0; i < MODELS; i++) {
+        struct fixture after = {.disk = cuts[i], .options = f->options};
+
+        after.options.on_event = NULL;
+        CHECK_OK(try_open(&after));
+        check_halves(&after);
+        CHECK_OK(tkv_compact(after.store, NULL, &err));
+        check_halves(&after);
+        open_again(&after);
+        check_halves(&after);
+        end(&after);
+    }
+}
+
+TEST(an_output_of_an_earlier_compaction_is_as_it_was_after_one_that_fails)
+{
+    struct tkv_datafile *output;
+    struct fixture f;
+    uint64_t before, on_disk = 0;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    f.options.wal_size_max = f.options.data_file_size_min = f.options.data_file_size_max =
+        4u << 20;
+    f.options.on_event = flush_and_cut_when_copied;
+    open_again(&f);
+    put_half(&f, 0, 1, 1);
+    put_half(&f, 0, 2, 4);
+    roll(&f);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    output = f.store->outputs[TKV_OUTPUT_YOUNG];
+    CHECK(output != NULL && output->durable > 0);
+    before = output->durable;
+    put_half(&f, KEY_COUNT, 4, 1);
+    put_half(&f, KEY_COUNT + 1, 4, 3);
+    put_half(&f, KEY_COUNT, 4, 3);
+    for (unsigned i = KEY_COUNT; i < 2 * KEY_COUNT; i++) {
+        char key[8];
+
+        snprintf(key, sizeof key, "%u", i);
+        if (i % 3 == 2)
+            put_bytes(&f, key, 5, VALUE_SIZE);
+    }
+    roll(&f);
+    late_kinds = SIMDISK_WRITE;
+    CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    fail_next(&f, 0);
+    CHECK_EQ(f.store->poisoned, TKV_OK);
+    CHECK_EQ(atomic_load(&output->size), before);
+    CHECK_EQ(f.disk->os.file_size(&f.disk->os, output->fd, &on_disk), 0);
+    CHECK_EQ(on_disk, before); /* no bytes that no account knows */
+    check_halves(&f);
+    check_cut_power(&f);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    check_halves(&f);
+    open_again(&f);
+    check_halves(&f);
+    end(&f);
+}
+
+/* ---- A disk that is nearly full ------------------------------------------------------------ */
+
+/* Room for the reserve and so much more; the compaction needs more, and gives more back. */
+static void compact_out_of_reserve(uint64_t more, enum tkv_durability durability)
+{
+    struct tkv_os_fs_info info;
+    struct fixture f;
+    uint64_t used;
+    bool did = false;
+
+    begin_half_dead(&f, durability);
+    roll(&f);
+    full_events = 0;
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    used = info.total_bytes - info.free_bytes;
+    f.disk->capacity = used + (used / 8 + TKV_FLUSH_SIZE + more) * 8 / 7;
+    CHECK_OK(tkv_put(f.store, tkv_text("x"), tkv_text("y"), &err));
+    CHECK(!atomic_load(&f.store->disk_full));
+    CHECK_OK(tkv_reclaim_step(f.store, f.store->active->number, &did, NULL, &err));
+    CHECK(did);
+    CHECK_EQ(full_events, 0);
+    CHECK(!atomic_load(&f.store->disk_full));
+    CHECK_OK(tkv_put(f.store, tkv_text("x"), tkv_text("y"), &err));
+    f.disk->capacity = 64u << 20;
+    simdisk_free(ahead.cut);
+    end(&f);
+}
+
+TEST(the_disk_is_not_full_while_a_compaction_uses_the_reserve)
+{
+    compact_out_of_reserve(100u << 10, TKV_DURABILITY_NONE);
+    compact_out_of_reserve(300u << 10, TKV_DURABILITY_NONE);
+    compact_out_of_reserve(300u << 10, TKV_DURABILITY_ALWAYS);
 }

@@ -8,6 +8,8 @@
 #include "small_store.h"
 
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 TEST_MAIN
 
@@ -204,6 +206,68 @@ TEST(on_a_full_disk_a_removed_file_gives_its_room_back_at_once)
     f.store->disk_full = false;
     tkv_datafile_release(file);
     end(&f);
+}
+
+/* Those that wait already take room as well. */
+TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
+{
+    static const uint8_t value[6000];
+    struct tkv_os_fs_info info;
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_beside_flusher(&f);
+    file = new_file(&f);
+    tkv_retire_removed(f.store, file);
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    f.disk->capacity = info.total_bytes - info.free_bytes;
+    tkv_mutex_lock(&f.store->upkeep);
+    tkv_space_note(f.store); /* and there is none */
+    tkv_mutex_unlock(&f.store->upkeep);
+    CHECK(!is_released(file));
+    CHECK_EQ(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err),
+             TKV_NO_SPACE);
+    CHECK(is_released(file));
+    f.disk->capacity = UINT64_MAX / 2;
+    tkv_mutex_lock(&f.store->upkeep);
+    tkv_space_note(f.store);
+    tkv_mutex_unlock(&f.store->upkeep);
+    tkv_datafile_release(file);
+    end(&f);
+}
+
+TEST(compacting_by_hand_returns_when_the_room_is_there)
+{
+    struct fixture f;
+
+    begin_beside_flusher(&f);
+    put_some(&f, 200);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    for (unsigned i = 0; i < TKV_REMOVED_MAX; i++)
+        CHECK(f.store->removed[i] == NULL);
+    end(&f);
+}
+
+TEST(a_forked_child_that_closes_the_store_closes_removed_files_as_well)
+{
+    struct fixture f;
+    struct tkv_datafile *file;
+    pid_t child;
+    int status = -1;
+
+    begin_beside_flusher(&f);
+    file = new_file(&f);
+    tkv_retire_removed(f.store, file);
+    child = fork();
+    if (child == 0) {
+        (void)tkv_close(f.store, NULL);
+        _exit(is_released(file) ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+    end(&f);
+    tkv_datafile_release(file);
 }
 
 /* ---- The compactor ------------------------------------------------------------------- */

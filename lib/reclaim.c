@@ -51,6 +51,13 @@ static bool is_all_in_data_files(struct tkv_store *store)
     return is_all;
 }
 
+static enum tkv_status leave_out_beside_log(struct tkv_store *store, struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_flush_log(store, err);
+
+    return status == TKV_OK ? tkv_checkpoint_manifest(store, err) : status;
+}
+
 /*
  * The records of condemned files that are left out were superseded by newer ones, which must be
  * durable first: in the log or in the data files. A log that is written to through a mapping is
@@ -60,23 +67,22 @@ static bool is_all_in_data_files(struct tkv_store *store)
  */
 static enum tkv_status leave_out_condemned(struct tkv_store *store, struct tkv_error *err)
 {
-    const bool is_relaxed = store->options.durability != TKV_DURABILITY_ALWAYS;
     struct tkv_error reason;
     enum tkv_status status;
 
-    if (is_relaxed && is_all_in_data_files(store))
+    if (store->options.durability == TKV_DURABILITY_ALWAYS)
+        return leave_out_beside_log(store, err);
+    if (is_all_in_data_files(store))
         return tkv_checkpoint_manifest(store, err);
-    if (is_relaxed) {
-        status = tkv_checkpoint_renewed(store, &reason);
-        if (status == TKV_OK)
-            tkv_retire_soon(store);
-        else if (atomic_load(&store->poisoned) != TKV_OK)
-            tkv_error_copy(err, &reason);
-        if (status == TKV_OK || atomic_load(&store->poisoned) != TKV_OK)
-            return status;
+    status = tkv_checkpoint_renewed(store, &reason);
+    if (status == TKV_OK) {
+        tkv_retire_soon(store);
+        return TKV_OK;
     }
-    status = tkv_flush_log(store, err);
-    return status == TKV_OK ? tkv_checkpoint_manifest(store, err) : status;
+    if (atomic_load(&store->poisoned) == TKV_OK)
+        return leave_out_beside_log(store, err);
+    tkv_error_copy(err, &reason);
+    return status;
 }
 
 static enum tkv_status publish_without(struct tkv_store *store, struct tkv_datafile *file,

@@ -13,6 +13,9 @@
  * When something fails, tkv_survivors_undo() takes back what was appended. A failed sync
  * poisons the store, like any other.
  *
+ * The flusher may write what was appended before it is settled (tkv_flush()); that makes nothing
+ * durable, and is taken back with the rest.
+ *
  * Threads: with `compact` held; what needs `upkeep` as well says so.
  */
 #ifndef TKV_SURVIVORS_H

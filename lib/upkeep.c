@@ -52,7 +52,6 @@ static void flush(struct tkv_store *store)
 static void checkpoint(struct tkv_store *store)
 {
     if (atomic_load(&store->disk_full)) {
-        tkv_retire_release(store);
         tkv_mutex_lock(&store->upkeep);
         /* Clears disk_full, or emits. */
         if (tkv_checkpoint_locked(store, false, NULL) == TKV_OK)

@@ -164,6 +164,15 @@ static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_appl
     }
 }
 
+static void count_write(struct tkv_store *store, const struct tkv_wal_write *write)
+{
+    struct tkv_counters *c = &store->counters;
+
+    tkv_usage_add_alone(&c->puts, write->count - write->deletes);
+    tkv_usage_add_alone(&c->deletes, write->deletes);
+    tkv_usage_add_alone(&c->user_bytes_written, write->user_bytes);
+}
+
 static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *group,
                         struct tkv_wal_write *write, uint64_t group_offset)
 {
@@ -193,15 +202,16 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group) TKV_NO_
     if (!is_locked_throughout(store))
         tkv_mutex_lock(&store->apply);
     offset = tkv_datafile_append(store->active, group->payload, group->payload_size);
-    tkv_usage_add(&store->disk_bytes, group->payload_size);
-    for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next)
+    for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next) {
         apply_write(store, group, w, offset);
+        count_write(store, w);
+    }
     store->prepared = 0;
     store->applied_end = group->end;
     store->applied_seq_next = group->seq_next;
     store->applied_chain = group->chain;
-    tkv_usage_add(&store->unflushed, group->payload_size);
+    tkv_usage_add_alone(&store->applied_bytes, group->payload_size);
     atomic_store_explicit(&store->log_head, group->end.position, memory_order_relaxed);
-    atomic_store(&store->seq_last, group->seq_next - 1); /* before flusher_sleeps is read */
+    atomic_store_explicit(&store->seq_last, group->seq_next - 1, memory_order_release);
     tkv_mutex_unlock(&store->apply);
 }

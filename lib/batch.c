@@ -20,8 +20,6 @@
 
 struct tkv_batch {
     struct tkv_draft draft;
-    uint64_t user_bytes;
-    size_t deletes;
     size_t record_size_max;
 };
 
@@ -49,12 +47,9 @@ static enum tkv_status batch_add(struct tkv_batch *batch, const struct tkv_recor
 {
     enum tkv_status status = tkv_draft_add(&batch->draft, record, err);
 
-    if (status != TKV_OK)
-        return status;
-    batch->user_bytes += record->key.size + record->value.size;
-    if (tkv_record_size(record) > batch->record_size_max)
+    if (status == TKV_OK && tkv_record_size(record) > batch->record_size_max)
         batch->record_size_max = tkv_record_size(record);
-    return TKV_OK;
+    return status;
 }
 
 enum tkv_status tkv_batch_put(struct tkv_batch *batch, struct tkv_slice key,
@@ -91,11 +86,7 @@ enum tkv_status tkv_batch_delete(struct tkv_batch *batch, struct tkv_slice key,
     const struct tkv_record record = {.kind = TKV_RECORD_DELETE, .key = key};
     enum tkv_status status = tkv_write_check(key, tkv_bytes(NULL, 0), err);
 
-    if (status == TKV_OK)
-        status = batch_add(batch, &record, err);
-    if (status == TKV_OK)
-        batch->deletes++;
-    return status;
+    return status == TKV_OK ? batch_add(batch, &record, err) : status;
 }
 
 size_t tkv_batch_count(const struct tkv_batch *batch)
@@ -110,9 +101,9 @@ size_t tkv_batch_bytes(const struct tkv_batch *batch)
 
 void tkv_batch_clear(struct tkv_batch *batch)
 {
-    batch->draft.size = batch->draft.count = 0;
-    batch->user_bytes = 0;
-    batch->deletes = batch->record_size_max = 0;
+    batch->draft.size = batch->draft.count = batch->draft.deletes = 0;
+    batch->draft.user_bytes = 0;
+    batch->record_size_max = 0;
 }
 
 /* ---- Writing it ------------------------------------------------------------------ */
@@ -131,6 +122,8 @@ static enum tkv_status borrow_batch(const struct tkv_draft *from, struct tkv_dra
     }
     memcpy(draft->items, from->items, from->count * sizeof *draft->items);
     draft->count = from->count;
+    draft->deletes = from->deletes;
+    draft->user_bytes = from->user_bytes;
     draft->bytes = from->bytes;
     draft->size = from->size;
     return TKV_OK;
@@ -180,16 +173,10 @@ enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch
 
     if (status != TKV_OK || batch->draft.count == 0)
         return status;
-    if (batch->deletes < batch->draft.count)
+    if (batch->draft.deletes < batch->draft.count)
         status = tkv_space_check(store, batch->draft.size, err);
     if (status != TKV_OK)
         return status;
-    tkv_upkeep_pace(store, batch->user_bytes);
-    status = write_batch(store, batch, err);
-    if (status != TKV_OK)
-        return status;
-    tkv_usage_add(&store->counters.puts, batch->draft.count - batch->deletes);
-    tkv_usage_add(&store->counters.deletes, batch->deletes);
-    tkv_usage_add(&store->counters.user_bytes_written, batch->user_bytes);
-    return TKV_OK;
+    tkv_upkeep_pace(store, batch->draft.user_bytes);
+    return write_batch(store, batch, err);
 }

@@ -168,7 +168,7 @@ static bool may_write_survivors(struct tkv_store *store)
 
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 {
-    const uint64_t flushing = atomic_load(&store->unflushed);
+    const uint64_t flushing = tkv_space_unflushed(store);
     enum tkv_status status = tkv_store_check_writable(store, err);
 
     if (status != TKV_OK)
@@ -224,7 +224,7 @@ static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
         plan->targets[plan->count++] =
             (struct target){file, tkv_datafile_pad(file), tkv_usage_get(&file->record_sum),
                             atomic_load(&file->sealed)};
-        tkv_usage_add(&store->disk_bytes, atomic_load(&file->size) - before);
+        tkv_usage_add(&store->other_bytes, atomic_load(&file->size) - before);
     }
     plan->place = store->applied_end;
     plan->checkpoint = store->checkpoint;

@@ -14,7 +14,8 @@ void tkv_draft_init(struct tkv_draft *draft)
     draft->capacity = sizeof draft->first_bytes;
     draft->items = &draft->first_item;
     draft->item_capacity = 1;
-    draft->size = draft->count = draft->large_count = 0;
+    draft->size = draft->count = draft->deletes = draft->large_count = 0;
+    draft->user_bytes = 0;
     draft->large = NULL;
 }
 
@@ -79,6 +80,8 @@ enum tkv_status tkv_draft_add(struct tkv_draft *draft, const struct tkv_record *
     item->offset = draft->size;
     item->body_sum = tkv_record_encode(record, draft->bytes + draft->size);
     draft->size += size;
+    draft->deletes += record->kind == TKV_RECORD_DELETE;
+    draft->user_bytes += record->key.size + record->raw_size;
     return TKV_OK;
 }
 
@@ -213,7 +216,9 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     struct tkv_wal_write write = {.bytes = draft->bytes,
                                   .size = draft->size,
                                   .items = draft->items,
-                                  .count = draft->count};
+                                  .count = draft->count,
+                                  .deletes = draft->deletes,
+                                  .user_bytes = draft->user_bytes};
     enum tkv_status status;
     uint64_t guess;
 

@@ -24,6 +24,8 @@ struct tkv_draft {
     size_t size, capacity;
     struct tkv_wal_item *items;
     size_t count, item_capacity;
+    size_t deletes;              /* how many of them */
+    uint64_t user_bytes;         /* keys and values, as given */
     struct tkv_datafile **large; /* files written for it */
     size_t large_count;
 

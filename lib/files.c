@@ -36,7 +36,7 @@ enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file
     store->slot_hint = slot + 1 < TKV_SLOT_COUNT ? slot + 1 : 0;
     if (slot >= atomic_load(&store->slots_used))
         atomic_store(&store->slots_used, slot + 1);
-    tkv_usage_add(&store->disk_bytes, atomic_load(&file->size));
+    tkv_usage_add(&store->other_bytes, atomic_load(&file->size));
     tkv_usage_add(&store->file_count, 1);
     atomic_store(&store->files[slot], file);
     return TKV_OK;
@@ -50,7 +50,7 @@ void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file)
     atomic_store(&store->files[file->slot], NULL);
     if (file->slot < store->slot_hint)
         store->slot_hint = file->slot;
-    tkv_usage_sub(&store->disk_bytes, atomic_load(&file->size));
+    tkv_usage_sub(&store->other_bytes, atomic_load(&file->size));
     tkv_usage_sub(&store->file_count, 1);
     tkv_mutex_unlock(&store->apply);
 

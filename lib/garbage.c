@@ -33,7 +33,7 @@ static uint64_t kept_in_all(struct tkv_store *store)
 
 uint64_t tkv_garbage_bytes(struct tkv_store *store)
 {
-    const uint64_t total = tkv_usage_get(&store->disk_bytes), kept = kept_in_all(store);
+    const uint64_t total = tkv_files_disk_bytes(store), kept = kept_in_all(store);
 
     return total > kept ? total - kept : 0;
 }
@@ -51,7 +51,7 @@ bool tkv_garbage_wanted(struct tkv_store *store)
         return false;
     if (atomic_load_explicit(&store->disk_full, memory_order_relaxed))
         return tkv_garbage_bytes(store) >= 64 * 1024;
-    return tkv_pick_wanted(tkv_usage_get(&store->disk_bytes), kept_in_all(store), &policy);
+    return tkv_pick_wanted(tkv_files_disk_bytes(store), kept_in_all(store), &policy);
 }
 
 static bool is_eligible(struct tkv_datafile *file)

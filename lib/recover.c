@@ -68,7 +68,7 @@ static enum tkv_status replay_group(void *context, const struct tkv_group *group
         return status;
     offset = tkv_datafile_append(store->active, payload, group->payload_size);
     store->prepared = 0;
-    tkv_usage_add(&store->disk_bytes, group->payload_size);
+    tkv_usage_add(&store->other_bytes, group->payload_size);
     status = replay_records(store, group, payload, offset, err);
     store->applied_seq_next = group->seq + group->count;
     return status;

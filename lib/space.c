@@ -41,14 +41,14 @@ bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
 
     /* In this order, what was flushed counts twice for a moment, never not at all. */
     atomic_store(&store->space_left, left);
-    tkv_usage_sub(&store->unflushed, flushed);
-    return atomic_load(&store->unflushed) < left;
+    tkv_usage_add(&store->flushed_bytes, flushed);
+    return tkv_space_unflushed(store) < left;
 }
 
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes)
 {
     const uint64_t left = bytes_beside_reserve(store);
-    const uint64_t unflushed = atomic_load(&store->unflushed);
+    const uint64_t unflushed = tkv_space_unflushed(store);
 
     return left > unflushed && left - unflushed > bytes;
 }
@@ -73,7 +73,7 @@ void tkv_space_note(struct tkv_store *store)
 
 static bool is_out_of_space(struct tkv_store *store, uint64_t bytes)
 {
-    return atomic_load_explicit(&store->unflushed, memory_order_relaxed) + bytes >=
+    return tkv_space_unflushed(store) + bytes >=
            atomic_load_explicit(&store->space_left, memory_order_relaxed);
 }
 

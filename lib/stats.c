@@ -14,7 +14,7 @@ static void describe_data(struct tkv_store *store, struct tkv_stats *stats)
 {
     stats->keys = tkv_index_count(store->index);
     stats->live_bytes = tkv_usage_get(&store->live_bytes);
-    stats->disk_bytes = tkv_usage_get(&store->disk_bytes);
+    stats->disk_bytes = tkv_files_disk_bytes(store);
     stats->dead_bytes =
         stats->disk_bytes > stats->live_bytes ? stats->disk_bytes - stats->live_bytes : 0;
     stats->data_files = tkv_usage_get(&store->file_count);

@@ -233,7 +233,7 @@ static void tell_opened(struct tkv_store *store, const struct tkv_open_report *r
                                                  .bytes = report->bytes_replayed});
     tkv_store_emit(store, (struct tkv_event){.kind = TKV_EVENT_OPENED,
                                              .count = report->keys,
-                                             .bytes = tkv_usage_get(&store->disk_bytes),
+                                             .bytes = tkv_files_disk_bytes(store),
                                              .micros = report->micros});
 }
 

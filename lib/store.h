@@ -59,8 +59,9 @@ struct tkv_store {
     _Atomic(struct tkv_datafile *) *files;
     _Atomic uint32_t slots_used; /* no file has this slot or a higher one */
 
-    _Atomic uint64_t live_bytes; /* of all files */
-    _Atomic uint64_t disk_bytes; /* sum of all files' sizes, memory tails included */
+    _Atomic uint64_t live_bytes;    /* of all files */
+    _Atomic uint64_t applied_bytes; /* that commits have appended; one writer at a time */
+    _Atomic uint64_t other_bytes;   /* the files' sizes less those; below zero it wraps */
     _Atomic uint64_t file_count;
     _Atomic uint64_t seq_last; /* newest applied */
 
@@ -105,10 +106,10 @@ struct tkv_store {
 
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
     atomic_bool flush_asked, reclaim_asked, retire_asked;
-    _Atomic uint64_t space_left;   /* for puts, beyond what was flushed at the last look */
-    _Atomic uint64_t unflushed;    /* bytes applied since the last flush */
-    _Atomic uint64_t log_head;     /* log position applied */
-    _Atomic uint64_t log_released; /* log position of the last checkpoint */
+    _Atomic uint64_t space_left;    /* for puts, beyond what was flushed at the last look */
+    _Atomic uint64_t flushed_bytes; /* of the applied ones, when the last flush began */
+    _Atomic uint64_t log_head;      /* log position applied */
+    _Atomic uint64_t log_released;  /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
     uint64_t log_bytes; /* of wal.log when it was opened */
     _Atomic uint64_t
@@ -164,6 +165,16 @@ void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *f
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
+
+/* Sum of all files' sizes, memory tails included. Every write adds to it: in a counter of its
+ * own, which has one writer and needs no locked instruction. */
+static inline uint64_t tkv_files_disk_bytes(struct tkv_store *store)
+{
+    const uint64_t other =
+        tkv_usage_get(&store->other_bytes); /* first: the sum is not less */
+
+    return other + tkv_usage_get(&store->applied_bytes);
+}
 
 /* The record at this location is not the latest of its key any more. */
 void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old);
@@ -237,6 +248,14 @@ void tkv_retire_release(struct tkv_store *store);
 /* A full disk refuses what needs more of it, at once and without touching the log. */
 enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
                                 struct tkv_error *err);
+/* Applied since the last flush began. */
+static inline uint64_t tkv_space_unflushed(struct tkv_store *store)
+{
+    const uint64_t flushed =
+        tkv_usage_get(&store->flushed_bytes); /* first: it is not more */
+
+    return tkv_usage_get(&store->applied_bytes) - flushed;
+}
 /* See how much is left, now that `flushed` of the unflushed bytes are on the disk. False when
  * what remains in memory does not fit beside the reserve. With `upkeep` held. */
 bool tkv_space_look(struct tkv_store *store, uint64_t flushed);

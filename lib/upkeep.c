@@ -45,7 +45,7 @@ void tkv_upkeep_flush(struct tkv_store *store)
 
 static void flush(struct tkv_store *store)
 {
-    if (atomic_load(&store->unflushed) >= TKV_FLUSH_SIZE)
+    if (tkv_space_unflushed(store) >= TKV_FLUSH_SIZE)
         tkv_upkeep_flush(store);
 }
 
@@ -110,6 +110,18 @@ static bool interval_is_pending(struct tkv_store *store)
     return state.poisoned == TKV_OK && state.durable < state.head_position;
 }
 
+/* Under the lock of whoever applies: a write is seen here, or comes later and sees what was
+ * stored before this. */
+static uint64_t newest_write(struct tkv_store *store)
+{
+    uint64_t seq;
+
+    tkv_mutex_lock(&store->apply);
+    seq = atomic_load(&store->seq_last);
+    tkv_mutex_unlock(&store->apply);
+    return seq;
+}
+
 static uint32_t flusher_pause(struct tkv_store *store)
 {
     if (atomic_load(&store->disk_full))
@@ -136,8 +148,7 @@ static uint32_t flusher_step(void *context, bool woken)
         !atomic_load(&store->disk_full)) {
         tkv_index_trim(store->index);
         atomic_store(&store->flusher_sleeps, true);
-        /* A write that came in between has seen the flag or is seen here. */
-        if (atomic_load(&store->seq_last) == store->idle_seq)
+        if (newest_write(store) == store->idle_seq)
             return TKV_WORKER_FOREVER;
         atomic_store(&store->flusher_sleeps, false);
     }
@@ -209,9 +220,8 @@ void tkv_upkeep_before_wait(void *context, unsigned writers)
 
 static bool flusher_has_work(struct tkv_store *store)
 {
-    return atomic_load_explicit(&store->unflushed, memory_order_relaxed) >=
-               TKV_FLUSH_SIZE ||
-           tkv_log_room_is_low(store) || atomic_load(&store->flusher_sleeps);
+    return tkv_space_unflushed(store) >= TKV_FLUSH_SIZE || tkv_log_room_is_low(store) ||
+           atomic_load(&store->flusher_sleeps);
 }
 
 static void wake_who_is_needed(struct tkv_store *store)
@@ -268,7 +278,7 @@ static double overshoot(struct tkv_store *store)
                         (double)tkv_usage_get(&store->pinned_bytes);
     const double file = (double)tkv_files_capacity(store);
     const double limit = store->options.space_factor * live + file / 2;
-    const double total = (double)tkv_usage_get(&store->disk_bytes);
+    const double total = (double)tkv_files_disk_bytes(store);
 
     return total <= limit ? 0 : (total - limit) / (live / 20 + file / 2);
 }
@@ -310,7 +320,7 @@ void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
     uint64_t debt;
 
     if (!store->compactor.started || !store->options.auto_compact ||
-        tkv_usage_get(&store->disk_bytes) <= store->options.compact_size_min)
+        tkv_files_disk_bytes(store) <= store->options.compact_size_min)
         return;
     step = overshoot(store);
     if (step <= 0)

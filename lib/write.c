@@ -56,11 +56,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
     if (status != TKV_OK)
         tkv_draft_abandon(store, &draft);
     tkv_draft_release(&draft);
-    if (status != TKV_OK)
-        return status;
-    tkv_usage_add(&store->counters.puts, 1);
-    tkv_usage_add(&store->counters.user_bytes_written, key.size + value.size);
-    return TKV_OK;
+    return status;
 }
 
 enum tkv_status tkv_put(struct tkv_store *store, struct tkv_slice key,
@@ -97,11 +93,8 @@ static enum tkv_status delete_known(struct tkv_store *store, struct tkv_slice ke
     status = tkv_draft_add(&draft, &record, err);
     if (status == TKV_OK)
         status = tkv_draft_commit(store, &draft, err);
-    if (status == TKV_OK) {
+    if (status == TKV_OK)
         *ret_existed = draft.items[0].existed;
-        tkv_usage_add(&store->counters.deletes, 1);
-        tkv_usage_add(&store->counters.user_bytes_written, key.size);
-    }
     tkv_draft_release(&draft);
     return status;
 }

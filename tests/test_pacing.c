@@ -13,7 +13,7 @@
 TEST_MAIN
 
 static unsigned naps;
-static uint64_t live_bytes, disk_bytes; /* as they really are */
+static uint64_t live_bytes, other_bytes; /* as they really are */
 static uint64_t napped_ns;
 
 int __wrap_nanosleep(const struct timespec *duration, struct timespec *ret_left);
@@ -36,7 +36,7 @@ static void begin_beside_compactor(struct fixture *f)
     f->store->reclaim_asked = true; /* nobody has to be woken */
     f->disk->monotonic_us = 5000000;
     live_bytes = f->store->live_bytes;
-    disk_bytes = f->store->disk_bytes;
+    other_bytes = f->store->other_bytes;
     naps = 0;
     napped_ns = 0;
 }
@@ -45,7 +45,7 @@ static void end_beside_compactor(struct fixture *f)
 {
     f->store->compactor.started = false;
     f->store->live_bytes = live_bytes;
-    f->store->disk_bytes = disk_bytes;
+    f->store->other_bytes = other_bytes;
     end(f);
 }
 
@@ -64,7 +64,8 @@ static bool naps_while_copying(struct fixture *f)
 static void set_sizes(struct fixture *f, double factor)
 {
     f->store->live_bytes = 4u << 20;
-    f->store->disk_bytes = (uint64_t)((double)(4u << 20) * factor);
+    f->store->other_bytes =
+        (uint64_t)((double)(4u << 20) * factor) - f->store->applied_bytes;
 }
 
 TEST(without_hurry_the_compactor_copies_a_hundred_megabytes_a_second)

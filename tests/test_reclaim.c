@@ -110,7 +110,7 @@ TEST(a_record_larger_than_a_data_file_is_compacted)
     for (unsigned i = 0; i < 5; i++)
         put_bytes(&f, "gone", (uint8_t)i, 10000);
     CHECK_OK(tkv_checkpoint(f.store, &err));
-    before = tkv_usage_get(&f.store->disk_bytes);
+    before = tkv_files_disk_bytes(f.store);
     CHECK_OK(tkv_compact(f.store, &reclaimed, &err));
     CHECK(reclaimed > sizeof value && reclaimed < before - sizeof value);
     CHECK(simdisk_file_size(f.disk, name) < 0);
@@ -250,7 +250,7 @@ static void check_shrinks(struct fixture *f)
     CHECK_EQ(usage_of(f).tombstone_bytes, 0);
     CHECK_EQ(usage_of(f).records, 0);
     CHECK_EQ(tkv_usage_get(&f->store->pinned_bytes), 0);
-    CHECK(tkv_usage_get(&f->store->disk_bytes) < 2 * TKV_BLOCK_SIZE);
+    CHECK(tkv_files_disk_bytes(f->store) < 2 * TKV_BLOCK_SIZE);
 }
 
 static void check_stays_hidden(enum look look, enum cover cover, bool alone)

@@ -129,7 +129,7 @@ TEST(a_compaction_on_a_disk_that_takes_nothing_says_so)
     f.disk->fail_at = 0;
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     check_byte(&f, "garbage", 9);
-    CHECK(tkv_usage_get(&f.store->disk_bytes) < 4 * TKV_BLOCK_SIZE);
+    CHECK(tkv_files_disk_bytes(f.store) < 4 * TKV_BLOCK_SIZE);
     end(&f);
 }
 
@@ -143,7 +143,7 @@ static struct sums sums_of(struct fixture *f)
 {
     const struct usage_sums usage = usage_of(f);
 
-    return (struct sums){tkv_usage_get(&f->store->disk_bytes),
+    return (struct sums){tkv_files_disk_bytes(f->store),
                          tkv_usage_get(&f->store->file_count),
                          usage.records,
                          tkv_usage_get(&f->store->live_bytes),

@@ -1038,7 +1038,7 @@ static void check_reserve(const struct fixture *f)
     CHECK_EQ(f->disk->os.fs_info(&f->disk->os, f->store->dir, &info), 0);
     if (reserve > info.total_bytes / 8)
         reserve = info.total_bytes / 8;
-    CHECK(info.free_bytes >= atomic_load(&f->store->unflushed) + reserve);
+    CHECK(info.free_bytes >= tkv_space_unflushed(f->store) + reserve);
 }
 
 /* Whatever the disk's size: what filled it can be recovered on it, and deletes go on. */

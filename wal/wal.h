@@ -51,6 +51,8 @@ struct tkv_wal_write {
     size_t size;
     struct tkv_wal_item *items;
     size_t count;
+    size_t deletes;      /* the owner's: how many of the records are, ... */
+    uint64_t user_bytes; /* ... and what they are to the user; counted when applied */
 
     /* The log's own. */
     struct tkv_wal_write *next;

@@ -376,9 +376,9 @@ TEST(the_compactors_bucket_holds_it_back_only_while_there_is_no_hurry)
     atomic_store(&f.store->disk_full, true);
     tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* in a hurry */
     atomic_store(&f.store->disk_full, false);
-    tkv_usage_add(&f.store->disk_bytes, UINT64_C(1) << 40);
+    tkv_usage_add(&f.store->other_bytes, UINT64_C(1) << 40);
     tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
-    tkv_usage_sub(&f.store->disk_bytes, UINT64_C(1) << 40);
+    tkv_usage_sub(&f.store->other_bytes, UINT64_C(1) << 40);
     from_us += 5000000; /* a clock that was set back must not make it sleep for ever */
     tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
     CHECK(from_us < f.disk->monotonic_us + 1000);

@@ -23,7 +23,7 @@ static enum tkv_status push_move(struct tkv_copy_job *job, const struct tkv_move
 
 static const uint8_t *bytes_of(const struct tkv_walk *walk)
 {
-    return walk->buffer + (walk->offset - walk->buffer_offset);
+    return walk->bytes + (walk->offset - walk->bytes_offset);
 }
 
 /* ---- What becomes of one record -------------------------------------------------- */
@@ -101,27 +101,51 @@ static enum tkv_status copy_delete(struct tkv_copy_job *job, const struct tkv_wa
                               (uint32_t)walk->size, err);
 }
 
-#define WINDOW 16u /* keys whose index lines are fetched together */
+/* ---- What the walk will meet ----------------------------------------------------- */
 
-/* The index lines of the record where the walk is and of those behind it. */
-static void fetch_ahead(const struct tkv_copy_job *job, const struct tkv_walk *walk)
+#define WINDOW 16u /* records whose index lines, then entries, are fetched together */
+
+/* Records behind those that are being worked on, as a glimpse shows them. */
+struct lookahead {
+    uint64_t hashes[WINDOW];
+    size_t count;
+    uint64_t end; /* where the record behind them begins */
+};
+
+static void fetch_lines(const struct tkv_copy_job *job, const struct tkv_walk *walk,
+                        struct lookahead *ahead)
 {
-    uint64_t hashes[WINDOW], guess, offset = walk->offset;
     struct tkv_slice key;
-    size_t count = 0;
 
-    while (count < WINDOW && tkv_walk_glimpse(walk, &offset, &key)) {
-        hashes[count] = tkv_index_hash(job->index, key);
-        tkv_index_prefetch(job->index, hashes[count++]);
+    ahead->count = 0;
+    while (ahead->count < WINDOW && tkv_walk_glimpse(walk, &ahead->end, &key)) {
+        const uint64_t hash = tkv_index_hash(job->index, key);
+
+        tkv_index_prefetch(job->index, hash);
+        ahead->hashes[ahead->count++] = hash;
     }
-    for (size_t i = 0; i < count; i++)
-        (void)tkv_index_peek(job->index, hashes[i], &guess);
+}
+
+/* Of the records whose lines are here by now fetch the entries, and the lines of the next. */
+static void fetch_ahead(const struct tkv_copy_job *job, const struct tkv_walk *walk,
+                        struct lookahead *ahead)
+{
+    uint64_t guess;
+
+    if (ahead->end <= walk->offset) { /* at the beginning, and behind padding */
+        ahead->end = walk->offset;
+        fetch_lines(job, walk, ahead);
+    }
+    for (size_t i = 0; i < ahead->count; i++)
+        (void)tkv_index_peek(job->index, ahead->hashes[i], &guess);
+    fetch_lines(job, walk, ahead);
 }
 
 /* ---- The whole file -------------------------------------------------------------- */
 
 enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
 {
+    struct lookahead ahead = {0};
     struct tkv_walk walk;
     enum tkv_status status = TKV_OK;
 
@@ -130,7 +154,7 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
         const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
 
         if (job->records_in % WINDOW == 0)
-            fetch_ahead(job, &walk);
+            fetch_ahead(job, &walk, &ahead);
         job->records_in++;
         job->record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
         job->bytes_in += walk.size;

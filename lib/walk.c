@@ -25,28 +25,44 @@ void tkv_walk_end(struct tkv_walk *walk)
     walk->file = NULL;
 }
 
+/* Nothing is copied of a file that is mapped, or of a memory tail: the reference keeps both. */
+static bool find_in_memory(struct tkv_walk *walk, size_t left)
+{
+    bool outside;
+    const uint8_t *bytes = tkv_datafile_view(walk->file, walk->next, left, &outside);
+
+    if (bytes == NULL)
+        return false;
+    walk->bytes = bytes;
+    walk->bytes_offset = walk->next;
+    walk->bytes_size = left;
+    return true;
+}
+
 static bool stop(struct tkv_walk *walk, enum tkv_status status)
 {
     walk->status = status;
     return false;
 }
 
-/* Have [next, next + size) in the buffer; `size` is within the file. */
+/* Have [next, next + size) in `bytes`; `size` is within the file. */
 static bool load(struct tkv_walk *walk, size_t size)
 {
     const uint64_t left = walk->end - walk->next;
     size_t want = size < CHUNK_SIZE ? CHUNK_SIZE : size;
     enum tkv_status status;
 
-    if (walk->next >= walk->buffer_offset &&
-        walk->next + size <= walk->buffer_offset + walk->buffer_size)
+    if (walk->next >= walk->bytes_offset &&
+        walk->next + size <= walk->bytes_offset + walk->bytes_size)
+        return true;
+    if (find_in_memory(walk, (size_t)left))
         return true;
     if (want > left)
         want = (size_t)left;
     if (want > walk->buffer_capacity) {
         free(walk->buffer);
         walk->buffer_capacity = want < CHUNK_SIZE ? CHUNK_SIZE : want;
-        walk->buffer_size = 0;
+        walk->bytes_size = 0;
         walk->buffer = malloc(walk->buffer_capacity);
         if (walk->buffer == NULL) {
             walk->buffer_capacity = 0;
@@ -57,14 +73,15 @@ static bool load(struct tkv_walk *walk, size_t size)
     status = tkv_datafile_read(walk->file, walk->next, walk->buffer, want, &walk->error);
     if (status != TKV_OK)
         return stop(walk, status);
-    walk->buffer_offset = walk->next;
-    walk->buffer_size = want;
+    walk->bytes = walk->buffer;
+    walk->bytes_offset = walk->next;
+    walk->bytes_size = want;
     return true;
 }
 
 static const uint8_t *at_next(const struct tkv_walk *walk)
 {
-    return walk->buffer + (walk->next - walk->buffer_offset);
+    return walk->bytes + (walk->next - walk->bytes_offset);
 }
 
 /* The record at `next` is whole and verified. */
@@ -110,11 +127,11 @@ static bool skip_padding(struct tkv_walk *walk)
 bool tkv_walk_glimpse(const struct tkv_walk *walk, uint64_t *offset,
                       struct tkv_slice *ret_key)
 {
-    const uint64_t end = walk->buffer_offset + walk->buffer_size;
+    const uint64_t end = walk->bytes_offset + walk->bytes_size;
     struct tkv_record record;
 
-    if (*offset < walk->buffer_offset || *offset >= end ||
-        tkv_record_parse(tkv_bytes(walk->buffer + (*offset - walk->buffer_offset),
+    if (*offset < walk->bytes_offset || *offset >= end ||
+        tkv_record_parse(tkv_bytes(walk->bytes + (*offset - walk->bytes_offset),
                                    (size_t)(end - *offset)),
                          &record) != TKV_RECORD_GOOD)
         return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * walk.h - every record of a data file in the order of the file, dead ones and deletes
- * included, read in large chunks and verified. Recovery, compaction and verify share it, so
+ * included, verified where they lie in memory or read in large chunks. Recovery, compaction and verify share it, so
  * they cannot disagree about what a file holds.
  *
  *     tkv_walk_begin(&walk, file, end);
@@ -29,9 +29,11 @@ struct tkv_walk {
 
     struct tkv_datafile *file;
     uint64_t next, end;
+    const uint8_t *bytes; /* of the file: where they lie in memory, or in `buffer` */
+    uint64_t bytes_offset;
+    size_t bytes_size;
     uint8_t *buffer;
-    size_t buffer_capacity, buffer_size;
-    uint64_t buffer_offset; /* of its first byte in the file */
+    size_t buffer_capacity;
 };
 
 /* From the first record to `end`, a record's boundary (the file's size, or its durable size). */

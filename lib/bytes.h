@@ -55,16 +55,17 @@ static inline bool tkv_is_zero(const uint8_t *p, size_t size)
     return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
 }
 
-/* So many bytes from `at` on will be written soon, and are in no cache: storing to them would
- * be waited for by the next locked instruction. They need not exist. */
-static inline void tkv_fetch_to_write(uintptr_t at, size_t size)
+/* The 256 bytes from `at` on, a small record, will be written soon and are in no cache: storing
+ * to them would be waited for by the next locked instruction. They need not exist. */
+static inline void tkv_fetch_to_write(uintptr_t at)
 {
 #if defined(__GNUC__)
-    for (size_t i = 0; i < size; i += 64)
-        __builtin_prefetch((const void *)(at + i), 1);
+    __builtin_prefetch((const void *)at, 1);
+    __builtin_prefetch((const void *)(at + 64), 1);
+    __builtin_prefetch((const void *)(at + 128), 1);
+    __builtin_prefetch((const void *)(at + 192), 1);
 #else
     (void)at;
-    (void)size;
 #endif
 }
 

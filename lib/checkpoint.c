@@ -22,13 +22,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Files whose bytes come from the log; the compactor's and large values are synced by who
- * writes them. */
-static bool is_fed_by_log(const struct tkv_datafile *file)
-{
-    return file->file_class == TKV_FILE_FRESH;
-}
-
 static bool is_empty(struct tkv_datafile *file)
 {
     return atomic_load(&file->size) <= TKV_DATA_HEADER_SIZE;
@@ -37,148 +30,6 @@ static bool is_empty(struct tkv_datafile *file)
 static enum tkv_status note_failure(struct tkv_store *store, enum tkv_status status)
 {
     if (status == TKV_NO_SPACE)
-        tkv_space_exhausted(store);
-    return status;
-}
-
-/* A sync that failed leaves nobody knowing what is on disk. */
-static enum tkv_status note_sync(struct tkv_store *store, enum tkv_status status)
-{
-    if (status != TKV_OK)
-        tkv_store_poison(store, status);
-    return status;
-}
-
-enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
-                               struct tkv_error *err)
-{
-    tkv_usage_add(&store->counters.data_syncs, 1);
-    return note_sync(store, tkv_datafile_sync(file, err));
-}
-
-enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err)
-{
-    const enum tkv_status status = tkv_wal_sync(&store->wal, err);
-
-    if (status == TKV_IO) /* else it was poisoned before, with its own reason */
-        tkv_store_poison(store, status);
-    return status;
-}
-
-enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *file,
-                               uint64_t target, struct tkv_error *err)
-{
-    const bool is_waited_for = store->options.durability == TKV_DURABILITY_ALWAYS;
-    const uint64_t before = atomic_load(&file->written);
-    enum tkv_status status = TKV_OK;
-    uint64_t at = before;
-
-    while (status == TKV_OK && at < target) {
-        const bool is_step = is_waited_for && target - at > TKV_FLUSH_SIZE;
-        const uint64_t end = at + TKV_FLUSH_SIZE - at % TKV_BLOCK_SIZE;
-
-        status = tkv_datafile_write(file, store->dir, is_step ? end : target,
-                                    &store->dir_changed, err);
-        if (status == TKV_OK && is_step)
-            status = tkv_flush_sync(store, file, err);
-        at = atomic_load(&file->written);
-    }
-    tkv_usage_add(&store->counters.data_bytes_written, at - before);
-    if (file->file_class == TKV_FILE_COMPACTED)
-        tkv_usage_add(&store->counters.compaction_bytes_written, at - before);
-    return status;
-}
-
-/* Not being heard is no failure; pages that could not be written are one, and whether the next
- * sync says so as well is up to the file system. */
-static enum tkv_status begin_write_back(struct tkv_store *store, struct tkv_datafile *file,
-                                        struct tkv_error *err)
-{
-    const int result = store->os->advise(store->os, file->fd, TKV_OS_WRITE_BACK);
-
-    if (result != -EIO && result != -ENOSPC && result != -EDQUOT)
-        return TKV_OK;
-    return note_sync(store,
-                     tkv_fail_lost(err, result, file->name, "write %s back", file->name));
-}
-
-/* Nobody waits for these bytes before a checkpoint or a compaction syncs them. In the relaxed
- * modes the device begins with them now, so that such a sync finds little left to wait for. */
-static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile *file,
-                                   uint64_t target, struct tkv_error *err)
-{
-    const enum tkv_status status = tkv_flush_file(store, file, target, err);
-
-    if (status != TKV_OK || store->options.durability == TKV_DURABILITY_ALWAYS)
-        return status;
-    return begin_write_back(store, file, err);
-}
-
-/* A remainder waits for more, but in one file only: space.c keeps room for one. */
-static bool is_worth_writing(struct tkv_datafile *file, uint64_t size)
-{
-    return size - atomic_load(&file->written) >=
-           (atomic_load(&file->sealed) ? 1 : TKV_FLUSH_SIZE);
-}
-
-static enum tkv_status flush_puts(struct tkv_store *store, struct tkv_error *err)
-{
-    const uint32_t used = atomic_load(&store->slots_used);
-    enum tkv_status status = TKV_OK;
-
-    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-        uint64_t size;
-
-        if (file == NULL || !is_fed_by_log(file))
-            continue;
-        size = atomic_load_explicit(&file->size, memory_order_acquire);
-        if (is_worth_writing(file, size))
-            status = flush_ahead(store, file, size, err);
-    }
-    return status;
-}
-
-/* While the compactor copies. A write that fails is tried again when it settles, and judged
- * there. */
-static void flush_survivors(struct tkv_store *store)
-{
-    const uint32_t used = atomic_load(&store->slots_used);
-
-    for (uint32_t slot = 0; slot < used && atomic_load(&store->poisoned) == TKV_OK;
-         slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-        uint64_t size;
-
-        if (file == NULL || file->file_class != TKV_FILE_COMPACTED)
-            continue;
-        size = atomic_load_explicit(&file->size, memory_order_acquire);
-        if (size - atomic_load(&file->written) >= TKV_FLUSH_SIZE)
-            (void)flush_ahead(store, file, size, NULL);
-    }
-}
-
-/* The next look at the disk must not find it full because of bytes that a compaction is about to
- * trade for more. */
-static bool may_write_survivors(struct tkv_store *store)
-{
-    return store->options.durability != TKV_DURABILITY_ALWAYS &&
-           tkv_space_permits(store, 2 * tkv_files_capacity(store));
-}
-
-enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
-{
-    const uint64_t flushing = tkv_space_unflushed(store);
-    enum tkv_status status = tkv_store_check_writable(store, err);
-
-    if (status != TKV_OK)
-        return status; /* a failed sync is never followed by another */
-    status = flush_puts(store, err);
-    if (status == TKV_OK && may_write_survivors(store))
-        flush_survivors(store);
-    /* A write that failed for another reason than a full disk is tried again by the
-     * checkpoint, which decides. */
-    if (!tkv_space_look(store, flushing) || status == TKV_NO_SPACE)
         tkv_space_exhausted(store);
     return status;
 }
@@ -218,7 +69,7 @@ static enum tkv_status make_plan(struct tkv_store *store, struct plan *plan,
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t before;
 
-        if (file == NULL || !is_fed_by_log(file) || is_empty(file))
+        if (file == NULL || !tkv_flush_is_fed_by_log(file) || is_empty(file))
             continue;
         before = atomic_load(&file->size);
         plan->targets[plan->count++] =
@@ -259,8 +110,8 @@ static enum tkv_status sync_directory(struct tkv_store *store, struct tkv_error 
     result = store->os->sync_dir(store->os, store->dir);
     tkv_usage_add(&store->counters.data_syncs, 1);
     if (result < 0)
-        return note_sync(store,
-                         tkv_fail_lost(err, result, "", "sync the store's directory"));
+        return tkv_flush_note_sync(
+            store, tkv_fail_lost(err, result, "", "sync the store's directory"));
     store->dir_changed = false;
     return TKV_OK;
 }

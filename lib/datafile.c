@@ -301,8 +301,6 @@ uint64_t tkv_datafile_room(const struct tkv_datafile *file)
     return atomic_load(&file->sealed) ? 0 : file->capacity - size;
 }
 
-#define FETCHED_AHEAD 256u /* the next record, if it is small */
-
 uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_t size)
 {
     const uint64_t offset = atomic_load_explicit(&file->size, memory_order_relaxed);
@@ -311,7 +309,7 @@ uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_
 
     assert(size <= file->capacity - offset);
     memcpy(at, bytes, size);
-    tkv_fetch_to_write((uintptr_t)at + size, FETCHED_AHEAD);
+    tkv_fetch_to_write((uintptr_t)at + size);
     atomic_store_explicit(&file->size, offset + size, memory_order_release);
     return offset;
 }

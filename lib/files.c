@@ -91,7 +91,7 @@ uint64_t tkv_files_capacity(struct tkv_store *store)
 
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size)
 {
-    tkv_usage_live(&file->usage, size);
+    tkv_usage_live(&file->usage, size, 1);
     tkv_usage_add(&store->live_bytes, size);
 }
 
@@ -122,7 +122,7 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 {
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
 
-    tkv_usage_dead(&file->usage, old->size);
+    tkv_usage_dead(&file->usage, old->size, 1);
     if ((old->place & TKV_PLACE_LARGE) != 0)
         unreference_large(store, file, old);
 }

@@ -259,7 +259,7 @@ void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
         return;
     tkv_mutex_lock(&store->compact); /* which looks at files without holding them */
     tkv_mutex_lock(&store->upkeep);
-    tkv_usage_dead(&file->usage, atomic_load(&file->size));
+    tkv_usage_dead(&file->usage, atomic_load(&file->size), 1);
     tkv_usage_sub(&store->live_bytes, atomic_load(&file->size));
     if (!file->listed) { /* else the compactor removes it like any dead file */
         remove_name(store, file);
@@ -287,7 +287,7 @@ void tkv_large_unreferenced(struct tkv_store *store,
 
     if (file == NULL || tkv_usage_get(&file->usage.live_records) == 0)
         return;
-    tkv_usage_dead(&file->usage, atomic_load(&file->size));
+    tkv_usage_dead(&file->usage, atomic_load(&file->size), 1);
     tkv_usage_sub(&store->live_bytes, atomic_load(&file->size));
 }
 

@@ -56,7 +56,7 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 
     if ((old->place & TKV_PLACE_TOMBSTONE) != 0)
         return;
-    tkv_usage_dead(&file->usage, old->size);
+    tkv_usage_dead(&file->usage, old->size, 1);
     tkv_usage_sub(&store->live_bytes, old->size);
 }
 

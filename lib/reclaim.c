@@ -99,25 +99,39 @@ static enum tkv_status publish_without(struct tkv_store *store, struct tkv_dataf
     return status;
 }
 
+/* All are live in their new places before one of them can be overwritten there. */
+static void count_live(struct job *job)
+{
+    for (size_t i = 0, end; i < job->copy.move_count; i = end) {
+        const uint32_t slot = tkv_place_slot(job->copy.moves[i].to);
+        uint64_t bytes = 0;
+
+        for (end = i;
+             end < job->copy.move_count && tkv_place_slot(job->copy.moves[end].to) == slot;
+             end++)
+            bytes += job->copy.moves[end].size;
+        tkv_usage_live(&tkv_files_at(job->store, slot)->usage, bytes, end - i);
+    }
+}
+
 static uint64_t install(struct job *job)
 {
-    struct tkv_store *store = job->store;
     struct tkv_datafile *source = job->copy.source;
-    uint64_t moved = 0;
+    uint64_t moved = 0, moved_bytes = 0;
 
+    count_live(job);
     for (size_t i = 0; i < job->copy.move_count; i++) {
         const struct tkv_move *m = &job->copy.moves[i];
-        struct tkv_datafile *to = tkv_files_at(store, tkv_place_slot(m->to));
 
-        /* Live in the new place before it can be overwritten there. */
-        tkv_usage_live(&to->usage, m->size);
         if (tkv_copy_install(&job->copy, i)) {
-            tkv_usage_dead(&source->usage, m->size);
+            moved_bytes += m->size;
             moved++;
         } else {
-            tkv_usage_dead(&to->usage, m->size);
+            tkv_usage_dead(&tkv_files_at(job->store, tkv_place_slot(m->to))->usage, m->size,
+                           1);
         }
     }
+    tkv_usage_dead(&source->usage, moved_bytes, moved);
     return moved;
 }
 
@@ -271,9 +285,11 @@ static enum tkv_status finish(struct job *job, uint64_t started_us, uint64_t *re
     struct tkv_datafile *source = job->copy.source;
     const uint64_t number = source->number, size = atomic_load(&source->size);
     const uint64_t gain = size > job->copy.bytes_out ? size - job->copy.bytes_out : 0;
-    enum tkv_status status = tkv_survivors_settle(store, err);
+    enum tkv_status status = tkv_flush_begin(store, err);
     uint64_t moved;
 
+    if (status == TKV_OK)
+        status = tkv_survivors_settle(store, err);
     if (status == TKV_OK)
         status = publish_without(store, source, err);
     if (status != TKV_OK)

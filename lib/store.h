@@ -61,7 +61,8 @@ struct tkv_store {
 
     _Atomic uint64_t live_bytes;    /* of all files */
     _Atomic uint64_t applied_bytes; /* that commits have appended; one writer at a time */
-    _Atomic uint64_t other_bytes;   /* the files' sizes less those; below zero it wraps */
+    _Atomic uint64_t copied_bytes;  /* that compactions have; likewise */
+    _Atomic uint64_t other_bytes;   /* the files' sizes less both; below zero it wraps */
     _Atomic uint64_t file_count;
     _Atomic uint64_t seq_last; /* newest applied */
 
@@ -166,14 +167,15 @@ void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
 
-/* Sum of all files' sizes, memory tails included. Every write adds to it: in a counter of its
- * own, which has one writer and needs no locked instruction. */
+/* Sum of all files' sizes, memory tails included. What every record adds to has one writer and
+ * needs no locked instruction. */
 static inline uint64_t tkv_files_disk_bytes(struct tkv_store *store)
 {
     const uint64_t other =
-        tkv_usage_get(&store->other_bytes); /* first: the sum is not less */
+        tkv_usage_get(&store->other_bytes); /* first: not less than zero */
 
-    return other + tkv_usage_get(&store->applied_bytes);
+    return other + tkv_usage_get(&store->applied_bytes) +
+           tkv_usage_get(&store->copied_bytes);
 }
 
 /* The record at this location is not the latest of its key any more. */
@@ -201,20 +203,34 @@ enum tkv_status tkv_apply_rotate(struct tkv_store *store, size_t need,
 bool tkv_apply_record(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
                       const struct tkv_record *record, uint64_t hash);
 
-/* ---- checkpoint.c ---------------------------------------------------------------- */
+/* ---- flush.c: memory tails to disk ------------------------------------------------- */
 
+/* Its bytes come from the log; the compactor's and large values are synced by who writes
+ * them. */
+static inline bool tkv_flush_is_fed_by_log(const struct tkv_datafile *file)
+{
+    return file->file_class == TKV_FILE_FRESH;
+}
 /* Write a data file up to `target`. Where commits wait for the device it happens in steps of
  * TKV_FLUSH_SIZE, each but the last synced on its own: a commit finds no more than one of them
  * in front of it in the device's queue. With `upkeep` held. */
 enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *file,
                                uint64_t target, struct tkv_error *err);
-/* A failed sync poisons: nobody knows what is on disk. */
+/* What became of a sync; one that failed poisons: nobody knows what is on disk. */
+enum tkv_status tkv_flush_note_sync(struct tkv_store *store, enum tkv_status status);
 enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
                                struct tkv_error *err);
 /* Sync the log up to its head, likewise. */
 enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err);
 /* Write memory tails that have enough in them. With `upkeep` held. */
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
+/* What is about to be synced, one file after the other, is on its way to the device at once: in
+ * the relaxed modes, and while there is room. What cannot be written is written by who syncs;
+ * fails only where the store is poisoned. With `upkeep` held. */
+enum tkv_status tkv_flush_begin(struct tkv_store *store, struct tkv_error *err);
+
+/* ---- checkpoint.c ---------------------------------------------------------------- */
+
 /* With `upkeep` held. */
 enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
                                       struct tkv_error *err);

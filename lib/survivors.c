@@ -128,7 +128,7 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     offset = tkv_datafile_append(*output, bytes, size);
     tkv_datafile_note_record(*output, offset, record->seq,
                              record->kind == TKV_RECORD_DELETE);
-    tkv_usage_add(&store->other_bytes, size);
+    tkv_usage_add_alone(&store->copied_bytes, size);
     if (record->kind == TKV_RECORD_DELETE) {
         tkv_usage_add(&(*output)->usage.tombstone_bytes, size);
         noted->tombstone_bytes += size;
@@ -158,7 +158,7 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
     const uint64_t target = tkv_datafile_pad(output);
     enum tkv_status status;
 
-    tkv_usage_add(&store->other_bytes, target - before);
+    tkv_usage_add_alone(&store->copied_bytes, target - before);
     status = tkv_flush_file(store, output, target, err);
     if (status != TKV_OK)
         return status;
@@ -196,7 +196,8 @@ void tkv_survivors_release(struct tkv_survivors *survivors)
 
 static void undo_counts(struct tkv_store *store, const struct tkv_survivors_output *output)
 {
-    tkv_usage_sub(&store->other_bytes, atomic_load(&output->file->size) - output->size);
+    tkv_usage_add_alone(&store->copied_bytes,
+                        output->size - atomic_load(&output->file->size));
     tkv_usage_sub(&output->file->usage.tombstone_bytes, output->tombstone_bytes);
 }
 

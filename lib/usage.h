@@ -41,10 +41,10 @@ static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_acquire);
 }
 
-static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t size)
+static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t bytes, uint64_t records)
 {
-    tkv_usage_add(&usage->live_bytes, size);
-    tkv_usage_add(&usage->live_records, 1);
+    tkv_usage_add(&usage->live_bytes, bytes);
+    tkv_usage_add(&usage->live_records, records);
 }
 
 static inline void tkv_usage_live_alone(struct tkv_usage *usage, uint64_t size)
@@ -53,10 +53,10 @@ static inline void tkv_usage_live_alone(struct tkv_usage *usage, uint64_t size)
     tkv_usage_add_alone(&usage->live_records, 1);
 }
 
-static inline void tkv_usage_dead(struct tkv_usage *usage, uint64_t size)
+static inline void tkv_usage_dead(struct tkv_usage *usage, uint64_t bytes, uint64_t records)
 {
-    tkv_usage_sub(&usage->live_bytes, size);
-    tkv_usage_sub(&usage->live_records, 1);
+    tkv_usage_sub(&usage->live_bytes, bytes);
+    tkv_usage_sub(&usage->live_records, records);
 }
 
 #endif

@@ -58,15 +58,16 @@ enum simdisk_call {
     SIMDISK_SYNC = 1 << 10,
     SIMDISK_TRUNCATE = 1 << 11,
     SIMDISK_FILE_SIZE = 1 << 12,
-    SIMDISK_ADVISE = 1 << 13,
+    SIMDISK_ADVISE = 1 << 13, /* but for TKV_OS_WRITE_BACK */
     SIMDISK_MAP = 1 << 14,
     SIMDISK_UNMAP = 1 << 15,
     SIMDISK_STORE = 1 << 16, /* returns nothing, so it can crash but not fail */
     SIMDISK_LOCK = 1 << 17,
     SIMDISK_CLOCK = 1 << 18,
     SIMDISK_RANDOM_BYTES = 1 << 19,
+    SIMDISK_WRITE_BACK = 1 << 20, /* where it loses pages, it is a sync that failed */
 
-    SIMDISK_ANY_CALL = (1 << 20) - 1,
+    SIMDISK_ANY_CALL = (1 << 21) - 1,
     SIMDISK_FALLIBLE = SIMDISK_ANY_CALL & ~SIMDISK_STORE,
     /* What a crash can come before or after and make a difference. */
     SIMDISK_MUTATING = SIMDISK_OPEN_DIR | SIMDISK_SYNC_DIR | SIMDISK_RENAME |

@@ -322,10 +322,25 @@ int simdisk_call_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
     return simdisk_leave(disk, rc);
 }
 
+static int begin_write_back(struct simdisk *disk, int fd, int fault)
+{
+    struct simdisk_inode *inode = simdisk_find_inode(disk, fd);
+
+    if (inode == NULL)
+        return -EBADF;
+    if (fault == -EIO || fault == -ENOSPC || fault == -EDQUOT)
+        simdisk_fail_sync(disk, inode_index(disk, inode));
+    return fault;
+}
+
 int simdisk_call_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
 {
     struct simdisk *disk = simdisk_of(os);
-    int rc = simdisk_enter(disk, SIMDISK_ADVISE);
+    const bool is_write_back = advice == TKV_OS_WRITE_BACK;
+    int rc = simdisk_enter(disk, is_write_back ? SIMDISK_WRITE_BACK : SIMDISK_ADVISE);
+
+    if (is_write_back && !disk->crashed)
+        rc = begin_write_back(disk, fd, rc);
 
     if (rc == 0) {
         struct simdisk_inode *inode = simdisk_find_inode(disk, fd);

@@ -364,6 +364,98 @@ TEST(an_output_of_an_earlier_compaction_is_as_it_was_after_one_that_fails)
     end(&f);
 }
 
+/* ---- Settling and publishing --------------------------------------------------------------- */
+
+static struct tkv_store *watched; /* until the next sync; or NULL */
+static unsigned on_their_way;     /* files with news that were written by then, ... */
+static unsigned begun_by_then;    /* ... and calls for the device to begin */
+static int (*simdisk_sync)(struct tkv_os *os, int fd);
+
+static int look_at_first_sync(struct tkv_os *os, int fd)
+{
+    for (uint32_t slot = 0; watched != NULL && slot < atomic_load(&watched->slots_used);
+         slot++) {
+        struct tkv_datafile *file = atomic_load(&watched->files[slot]);
+
+        if (file == NULL || file->durable == atomic_load(&file->size))
+            continue;
+        CHECK_EQ(atomic_load(&file->written), atomic_load(&file->size));
+        on_their_way++;
+    }
+    if (watched != NULL)
+        begun_by_then = begun;
+    watched = NULL;
+    return simdisk_sync(os, fd);
+}
+
+static void watch_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind == TKV_EVENT_COMPACTION_COPIED)
+        watched = f->store;
+}
+
+/* The device writes one while the other is waited for. */
+TEST(all_that_a_compaction_syncs_is_on_its_way_before_the_first_sync)
+{
+    bool did = false;
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    roll(&f);
+    f.options.on_event = watch_when_copied;
+    open_again(&f);
+    simdisk_sync = f.disk->os.sync;
+    f.disk->os.sync = look_at_first_sync;
+    put_bytes(&f, "late", 3, VALUE_SIZE);
+    begun = on_their_way = 0;
+    CHECK_OK(tkv_reclaim_step(f.store, f.store->active->number, &did, NULL, &err));
+    CHECK(did);
+    CHECK_EQ(on_their_way, 2); /* survivors, and the newest put */
+    CHECK(begun_by_then >= 2);
+    check_all(&f);
+    check_byte(&f, "late", 3);
+    end(&f);
+}
+
+static void lose_pages_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    f->disk->fail_kinds = SIMDISK_WRITE_BACK;
+    f->disk->fail_errno = EIO;
+    f->disk->fail_count = 0;
+    f->disk->fail_at = 1;
+}
+
+/* The simulated disk objects to a sync of that file. */
+TEST(after_pages_were_lost_on_their_way_a_compaction_syncs_nothing_more)
+{
+    bool did = false;
+    struct fixture f;
+
+    begin_half_dead(&f, TKV_DURABILITY_NONE);
+    roll(&f);
+    f.options.on_event = lose_pages_when_copied;
+    open_again(&f);
+    CHECK_EQ(tkv_reclaim_step(f.store, f.store->active->number, &did, NULL, &err), TKV_IO);
+    CHECK(!did);
+    CHECK_EQ(err.status, TKV_IO);
+    CHECK_EQ(err.os_errno, EIO);
+    CHECK_EQ(f.store->poisoned, TKV_IO);
+    check_all(&f);
+    CHECK(tkv_close(f.store, &err) != TKV_OK);
+    f.store = NULL;
+    f.disk->fail_at = 0;
+    f.options.on_event = NULL;
+    open_again(&f);
+    check_all(&f);
+    end(&f);
+}
+
 /* ---- A disk that is nearly full ------------------------------------------------------------ */
 
 /* Room for the reserve and so much more; the compaction needs more, and gives more back. */

@@ -282,8 +282,8 @@ TEST(a_compaction_that_fails_leaves_everything_as_it_was)
 
 /* ---- When it fails late ------------------------------------------------------------------- */
 
-static unsigned late_kinds;  /* of calls: one after the copying fails; 0: none */
-static uint64_t late_at = 1; /* the first one, or a later one */
+static unsigned late_kinds;  /* of calls: they fail after the copying; 0: none */
+static uint64_t late_at = 1; /* from the first one on, or from a later one on */
 
 static void fail_when_copied(void *context, const struct tkv_event *event)
 {
@@ -295,8 +295,15 @@ static void fail_when_copied(void *context, const struct tkv_event *event)
     f->disk->fail_count = 0;
     f->disk->fail_errno = EIO;
     f->disk->fail_at = late_at;
+    f->disk->fail_sticky = true;
     late_kinds = 0;
     late_at = 1;
+}
+
+static void end_failing(struct fixture *f)
+{
+    f->disk->fail_at = 0;
+    f->disk->fail_sticky = false;
 }
 
 static void expire_and_fail_when_copied(void *context, const struct tkv_event *event)
@@ -337,7 +344,7 @@ TEST(what_expires_during_a_compaction_that_fails_counts_as_a_delete_all_the_same
     late_kinds = SIMDISK_WRITE;
     CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
     CHECK_EQ(late_kinds, 0);
-    f.disk->fail_at = 0;
+    end_failing(&f);
     CHECK_EQ(f.store->poisoned, TKV_OK);
     CHECK_EQ(tkv_exists(f.store, key, &err), TKV_NOT_FOUND);
     CHECK_EQ(tkv_usage_get(&output->usage.tombstone_bytes), before + location.size);
@@ -365,6 +372,7 @@ static void begin_failing_late(struct fixture *f, unsigned kinds)
     late_kinds = kinds;
     CHECK_EQ(tkv_compact(f->store, NULL, &err), TKV_IO);
     CHECK_EQ(late_kinds, 0);
+    end_failing(f);
     CHECK(tkv_files_find(f->store, 1) != NULL);
 }
 
@@ -412,8 +420,7 @@ static void begin_with_news(struct fixture *f, tkv_event_fn *on_event)
 
 static void check_after_kill(struct fixture *f)
 {
-    f->disk->fail_at = 0;
-    f->disk->fail_sticky = false;
+    end_failing(f);
     kill_process(f, SIMDISK_KILLED);
     f->options.on_event = NULL;
     open_again(f);
@@ -438,13 +445,42 @@ TEST(a_failed_sync_of_the_active_file_after_that_of_an_output_poisons)
     check_after_kill(&f);
 }
 
+static struct fixture *refusing; /* its active file cannot be written to; or NULL */
+static unsigned refused;
+static int64_t (*simdisk_write)(struct tkv_os *os, int fd, const void *data, size_t size,
+                                uint64_t offset);
+
+static int64_t refuse_puts(struct tkv_os *os, int fd, const void *data, size_t size,
+                           uint64_t offset)
+{
+    if (refusing == NULL || fd != refusing->store->active->fd)
+        return simdisk_write(os, fd, data, size, offset);
+    refused++;
+    return -EIO;
+}
+
+static void refuse_when_copied(void *context, const struct tkv_event *event)
+{
+    fail_when_copied(context, event);
+    if (event->kind == TKV_EVENT_COMPACTION_COPIED)
+        refusing = context;
+}
+
+static void begin_refusing(struct fixture *f, tkv_event_fn *on_event)
+{
+    begin_with_news(f, on_event);
+    simdisk_write = f->disk->os.write;
+    f->disk->os.write = refuse_puts;
+    refused = 0;
+}
+
 static struct simdisk *cut; /* the power, at the first file that was dropped */
 
-static void fail_and_cut(void *context, const struct tkv_event *event)
+static void refuse_and_cut(void *context, const struct tkv_event *event)
 {
     struct fixture *f = context;
 
-    fail_when_copied(context, event);
+    refuse_when_copied(context, event);
     if (event->kind == TKV_EVENT_COMPACTION_INSTALLED && cut == NULL)
         cut = simdisk_survivor(f->disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
 }
@@ -453,12 +489,10 @@ TEST(where_a_checkpoint_fails_the_log_is_synced_before_a_file_is_removed)
 {
     struct fixture f;
 
-    begin_with_news(&f, fail_and_cut);
-    late_kinds = SIMDISK_WRITE;
-    late_at = 2; /* to the active file */
+    begin_refusing(&f, refuse_and_cut);
     CHECK_OK(tkv_compact(f.store, NULL, &err));
-    CHECK_EQ(late_kinds, 0);
-    CHECK_EQ(f.disk->faults, 1);
+    refusing = NULL;
+    CHECK(refused > 0);
     CHECK_EQ(f.store->poisoned, TKV_OK);
     CHECK_OK(tkv_close(f.store, &err));
     simdisk_free(f.disk);
@@ -477,11 +511,12 @@ TEST(where_neither_a_checkpoint_nor_a_sync_of_the_log_is_possible_a_compaction_p
 {
     struct fixture f;
 
-    begin_with_news(&f, fail_when_copied);
-    late_kinds = SIMDISK_WRITE | SIMDISK_SYNC;
-    late_at = 3; /* an output is written and synced before */
-    f.disk->fail_sticky = true;
+    begin_refusing(&f, refuse_when_copied);
+    late_kinds = SIMDISK_SYNC;
+    late_at = 2; /* an output is synced before */
     CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
+    refusing = NULL;
+    CHECK(refused > 0);
     CHECK_STR(err.file, "wal.log");
     CHECK_EQ(f.store->poisoned, TKV_IO);
     CHECK(f.store->outputs[TKV_OUTPUT_YOUNG]->durable > 0);
@@ -700,7 +735,7 @@ TEST(a_delete_that_a_failed_compaction_had_kept_is_counted_once)
     CHECK_EQ(before.tombstone_bytes, size);
     late_kinds = SIMDISK_WRITE;
     CHECK_EQ(tkv_compact(f.store, NULL, &err), TKV_IO);
-    f.disk->fail_at = 0;
+    end_failing(&f);
     CHECK_STR(err.file, output->name);
     after = sums_of(&f);
     before.disk_bytes +=

@@ -433,8 +433,6 @@ static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write 
 
 /* ---- Relaxed modes: store and apply under the lock ------------------------------- */
 
-#define FETCHED_AHEAD 256u /* the next group, if it is small */
-
 static enum tkv_status put_bytes(struct tkv_wal *wal, const struct tkv_wal_group_buffer *b,
                                  uint64_t offset, size_t size, struct tkv_error *err)
 {
@@ -442,7 +440,7 @@ static enum tkv_status put_bytes(struct tkv_wal *wal, const struct tkv_wal_group
 
     if (wal->map != NULL) {
         wal->os->store(wal->os, wal->fd, wal->map, offset, b->bytes, size);
-        tkv_fetch_to_write((uintptr_t)wal->map + offset + size, FETCHED_AHEAD);
+        tkv_fetch_to_write((uintptr_t)wal->map + offset + size);
         return TKV_OK;
     }
     result = tkv_os_write_all(wal->os, wal->fd, b->bytes, size, offset);

@@ -23,8 +23,8 @@ void aftermath_check_leaks(struct run *run, const struct simdisk *disk, size_t h
 /* The cache may have fallen back to what is on the medium. */
 static bool has_reverted(const struct run *run)
 {
-    return run->fault.kind == SIMDISK_SYNC && run_is_hit(run) &&
-           run->fault.failed_sync == SIMDISK_FAILED_SYNC_REVERTS;
+    return (run->fault.kind & (SIMDISK_SYNC | SIMDISK_WRITE_BACK)) != 0 &&
+           run_is_hit(run) && run->fault.failed_sync == SIMDISK_FAILED_SYNC_REVERTS;
 }
 
 /* What the next opening must find when nobody cuts the power: all that was acknowledged, unless
@@ -110,7 +110,8 @@ static void examine_survivor(struct run *run, enum simdisk_model model, size_t l
 static void check_poison(struct run *run)
 {
     const enum tkv_status poisoned = poison_of(run);
-    const unsigned may = SIMDISK_SYNC | SIMDISK_SYNC_DIR | SIMDISK_RENAME | SIMDISK_WRITE;
+    const unsigned may = SIMDISK_SYNC | SIMDISK_SYNC_DIR | SIMDISK_RENAME | SIMDISK_WRITE |
+                         SIMDISK_WRITE_BACK;
 
     if (poisoned != TKV_OK && (run->fault.kind & may) == 0)
         run_violation(run, "the store is poisoned (%s) by what is no lost write",

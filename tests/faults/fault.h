@@ -7,8 +7,8 @@
 #include "simdisk.h"
 
 /* Kinds beside those of enum simdisk_call. */
-#define FAULT_MEMORY (1u << 20)
-#define FAULT_THREAD (1u << 21)
+#define FAULT_MEMORY (1u << 21)
+#define FAULT_THREAD (1u << 22)
 
 struct fault {
     unsigned kind;    /* 0: none at all */

@@ -147,8 +147,8 @@ static bool is_explained(const struct run *run, enum tkv_status status)
     const struct fault *f = &run->fault;
     const bool of_memory = f->kind >= FAULT_MEMORY;
     const bool of_space = f->os_errno == ENOSPC || f->os_errno == EDQUOT;
-    const unsigned poisonous =
-        SIMDISK_SYNC | SIMDISK_SYNC_DIR | SIMDISK_RENAME | SIMDISK_WRITE;
+    const unsigned poisonous = SIMDISK_SYNC | SIMDISK_SYNC_DIR | SIMDISK_RENAME |
+                               SIMDISK_WRITE | SIMDISK_WRITE_BACK;
 
     switch (status) {
     case TKV_NO_MEMORY:
@@ -162,7 +162,8 @@ static bool is_explained(const struct run *run, enum tkv_status status)
     case TKV_BUSY:
         return f->kind == SIMDISK_LOCK && f->os_errno == EAGAIN;
     case TKV_CORRUPT:
-        return f->kind == SIMDISK_SYNC && f->failed_sync == SIMDISK_FAILED_SYNC_REVERTS;
+        return (f->kind & (SIMDISK_SYNC | SIMDISK_WRITE_BACK)) != 0 &&
+               f->failed_sync == SIMDISK_FAILED_SYNC_REVERTS;
     default:
         return false;
     }

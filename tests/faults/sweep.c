@@ -85,7 +85,8 @@ static void sweep_kind(struct sweep *sweep, const struct run *base,
         if (!sweep_durations(sweep, base, fault))
             return;
     }
-    if (kind->kind != SIMDISK_SYNC && kind->kind != SIMDISK_RENAME)
+    if (kind->kind != SIMDISK_SYNC && kind->kind != SIMDISK_RENAME &&
+        kind->kind != SIMDISK_WRITE_BACK)
         return;
     fault.os_errno = EIO;
     fault.failed_sync = SIMDISK_FAILED_SYNC_KEEPS;

@@ -41,7 +41,7 @@ bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
 
     /* In this order, what was flushed counts twice for a moment, never not at all. */
     atomic_store(&store->space_left, left);
-    tkv_usage_add(&store->flushed_bytes, flushed);
+    atomic_fetch_add_explicit(&store->flushed_bytes, flushed, memory_order_release);
     return tkv_space_unflushed(store) < left;
 }
 

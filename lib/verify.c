@@ -63,11 +63,28 @@ static void check_count(struct verify *v, struct tkv_datafile *file, uint64_t co
     report_finding(v, &error);
 }
 
+/* How much of a file is there to stay: what a compaction has appended, and whether that filled
+ * the file, may be taken back until it is durable. */
+static uint64_t end_of(struct tkv_store *store, struct tkv_datafile *file, bool *ret_sealed)
+{
+    uint64_t end;
+
+    if (file->file_class != TKV_FILE_COMPACTED) {
+        /* In this order: what was sealed before does not grow after. */
+        *ret_sealed = atomic_load(&file->sealed);
+        return atomic_load_explicit(&file->size, memory_order_acquire);
+    }
+    tkv_mutex_lock(&store->upkeep);
+    *ret_sealed = file->durable_sealed;
+    end = file->durable;
+    tkv_mutex_unlock(&store->upkeep);
+    return end;
+}
+
 static void verify_file(struct verify *v, struct tkv_datafile *file)
 {
-    /* In this order: what was sealed before does not grow after. */
-    const bool sealed = atomic_load(&file->sealed);
-    const uint64_t end = atomic_load_explicit(&file->size, memory_order_acquire);
+    bool sealed;
+    const uint64_t end = end_of(v->store, file, &sealed);
     uint64_t counted = 0, record_sum = 0;
     struct tkv_walk walk;
 

@@ -8,6 +8,9 @@
  */
 #include "coverage/killed_store.h"
 
+#include <pthread.h>
+#include <semaphore.h>
+
 TEST_MAIN
 
 /* ---- What is watched ----------------------------------------------------------------------- */
@@ -269,6 +272,98 @@ TEST(a_full_file_has_its_hint_and_needs_neither_memory_nor_a_descriptor)
     check_set(&f, 'f', 'f', 'f');
     check_whole(&f);
     end(&f);
+}
+
+/* ---- Verified meanwhile -------------------------------------------------------------------- */
+
+enum tkv_status __real_tkv_iterator_new(struct tkv_store *store, bool keys_only,
+                                        struct tkv_iterator **ret_iterator,
+                                        struct tkv_error *err);
+enum tkv_status __wrap_tkv_iterator_new(struct tkv_store *store, bool keys_only,
+                                        struct tkv_iterator **ret_iterator,
+                                        struct tkv_error *err);
+
+/* A verification has read all files when it begins with the keys. */
+static sem_t files_are_verified;
+
+enum tkv_status __wrap_tkv_iterator_new(struct tkv_store *store, bool keys_only,
+                                        struct tkv_iterator **ret_iterator,
+                                        struct tkv_error *err)
+{
+    (void)sem_post(&files_are_verified);
+    return __real_tkv_iterator_new(store, keys_only, ret_iterator, err);
+}
+
+struct verification {
+    struct fixture *f;
+    pthread_t thread;
+    bool is_running;
+    enum tkv_status status;
+    struct tkv_verify_report report;
+};
+
+static void *verify(void *context)
+{
+    struct verification *v = context;
+
+    v->status = tkv_verify(v->f->store, NULL, NULL, &v->report, NULL);
+    return NULL;
+}
+
+/* Between the copying and the settling. */
+static void verify_when_copied(void *context, const struct tkv_event *event)
+{
+    struct verification *v = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED || v->is_running)
+        return;
+    CHECK(event->count > 0);
+    v->is_running = true;
+    CHECK_EQ(pthread_create(&v->thread, NULL, verify, v), 0);
+    while (sem_wait(&files_are_verified) != 0)
+        continue;
+}
+
+static uint64_t records_of_all(struct fixture *f)
+{
+    uint64_t records = 0;
+
+    for (uint32_t slot = 0; slot < atomic_load(&f->store->slots_used); slot++) {
+        struct tkv_datafile *file = tkv_files_at(f->store, slot);
+
+        if (file != NULL)
+            records += tkv_usage_get(&file->usage.records);
+    }
+    return records;
+}
+
+/* Two rounds: the second compaction appends to the output of the first. */
+TEST(a_verification_leaves_alone_what_a_compaction_may_still_take_back)
+{
+    struct verification v = {0};
+    struct fixture f;
+    uint64_t records;
+
+    begin_closed(&f);
+    v.f = &f;
+    f.options.on_event = verify_when_copied;
+    f.options.event_context = &v;
+    CHECK_EQ(sem_init(&files_are_verified, 0, 0), 0);
+    open_again(&f);
+    for (char set = 'a'; set <= 'b'; set++) {
+        put_set(&f, set, 1, 1, 6);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        records = records_of_all(&f);
+        v.is_running = false;
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        CHECK(v.is_running);
+        CHECK_EQ(pthread_join(v.thread, NULL), 0);
+        CHECK_OK(v.status);
+        CHECK_EQ(v.report.records, records);
+    }
+    check_whole(&f);
+    end(&f);
+    (void)sem_destroy(&files_are_verified);
 }
 
 /* ---- How fast ------------------------------------------------------------------------------ */

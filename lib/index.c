@@ -49,6 +49,7 @@ void tkv_index_prepare(struct tkv_index *index)
     struct tkv_chunk *chunk = NULL;
     bool wanted;
 
+    tkv_index_grow_ahead(index);
     tkv_latch_take(&index->arena_lock);
     wanted = tkv_chunks_want_more(tkv_arena_chunks(index->arena));
     tkv_latch_release(&index->arena_lock);

@@ -69,8 +69,8 @@ void tkv_index_free(struct tkv_index *index);
 /* Grow the tables for so many keys at once; failing to is harmless. */
 void tkv_index_presize(struct tkv_index *index, uint64_t expected_keys);
 
-/* Have memory ready for the keys that are being added: for a thread that calls it often and has
- * time. Trimming gives back what was got ready and not needed. */
+/* Have memory and larger tables ready for the keys that are being added: for one thread that
+ * calls it often and has time. Trimming gives back memory that was got ready and not needed. */
 void tkv_index_prepare(struct tkv_index *index);
 void tkv_index_trim(struct tkv_index *index);
 

@@ -66,15 +66,13 @@ static UT_hash_bucket *new_buckets(struct shard *shard, unsigned log2)
     return buckets;
 }
 
-void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
+static void move_to(struct tkv_index *index, struct shard *shard, UT_hash_bucket *buckets,
+                    unsigned log2) TKV_REQUIRES(shard->lock)
 {
     UT_hash_table *table = &shard->table;
     const unsigned count = 1u << log2;
     const size_t old_size = buckets_size(shard);
-    UT_hash_bucket *buckets = new_buckets(shard, log2);
 
-    if (buckets == NULL)
-        return;
     relink(index, shard, buckets, count);
     if (table->buckets != shard->first)
         free(table->buckets);
@@ -83,6 +81,57 @@ void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log
     table->log2_num_buckets = log2;
     publish_table(shard);
     add_bytes(shard, buckets_size(shard) - old_size);
+}
+
+void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
+{
+    UT_hash_bucket *buckets = new_buckets(shard, log2);
+
+    if (buckets != NULL)
+        move_to(index, shard, buckets, log2);
+}
+
+/* ---- Ahead of those who add ------------------------------------------------------- */
+
+#define SHARDS_LOOKED_AT 64u /* in one call: each costs a writer its line */
+
+/* To how many buckets it will soon have grown; 0: it is not near its limit. */
+static unsigned next_log2(const struct tkv_index *index, struct shard *shard)
+{
+    const uint64_t count = shard->table.num_items;
+    const unsigned log2 = shard->table.log2_num_buckets;
+    const bool is_near =
+        log2 < LOG2_MAX && tkv_index_is_crowded(index, shard, count + count / 16, log2);
+
+    return is_near ? log2 + 1 : 0;
+}
+
+static void grow_ahead(struct tkv_index *index, struct shard *shard)
+{
+    UT_hash_bucket *buckets;
+    unsigned log2;
+
+    tkv_latch_take(&shard->lock);
+    log2 = next_log2(index, shard);
+    tkv_latch_release(&shard->lock);
+    buckets = log2 != 0 ? new_buckets(shard, log2) : NULL;
+    if (buckets == NULL)
+        return;
+    tkv_latch_take(&shard->lock);
+    if (shard->table.log2_num_buckets == log2 - 1) {
+        move_to(index, shard, buckets, log2);
+        buckets = NULL;
+    }
+    tkv_latch_release(&shard->lock);
+    free(buckets); /* somebody was faster */
+}
+
+void tkv_index_grow_ahead(struct tkv_index *index)
+{
+    for (unsigned i = 0; i < SHARDS_LOOKED_AT; i++) {
+        grow_ahead(index, &index->shards[index->looked_at]);
+        index->looked_at = (index->looked_at + 1) % SHARD_COUNT;
+    }
 }
 
 /* ---- The index as a whole -------------------------------------------------------- */

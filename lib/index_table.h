@@ -159,6 +159,7 @@ struct tkv_index {
     struct tkv_arena *arena TKV_GUARDED_BY(arena_lock);
     atomic_size_t arena_bytes;   /* written under arena_lock */
     atomic_uint_least64_t count; /* written under arena_lock */
+    unsigned looked_at;          /* shards, by who grows them ahead */
 
     struct shard shards[SHARD_COUNT];
 };
@@ -287,6 +288,10 @@ static inline bool tkv_index_is_filled(const UT_hash_table *table)
 /* Make it a table of 2^log2 buckets. Does nothing when there is no memory. */
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
     TKV_REQUIRES(shard->lock);
+
+/* Of some shards, others with every call, double the tables that will soon be too small. One
+ * thread at a time. */
+void tkv_index_grow_ahead(struct tkv_index *index);
 
 /* ---- index_expiry.c: the heap of entries that expire ----------------------------- */
 

@@ -59,32 +59,29 @@ enum tkv_status tkv_apply_reserve(struct tkv_store *store, size_t payload_size,
     return status;
 }
 
-/* Where the log's owner waits for the device before it applies, others may go on meanwhile; in
- * the relaxed modes it does not wait, and a lock that is taken once is cheaper than twice. */
-static bool is_locked_throughout(const struct tkv_store *store)
+/* In the relaxed modes `apply` is the log's lock as well: one that is taken once is cheaper than
+ * two. Where the log waits for the device others may go on meanwhile. */
+static void lock(struct tkv_store *store) TKV_NO_ANALYSIS
 {
-    return !store->wal.always;
+    if (store->wal.always)
+        tkv_mutex_lock(&store->apply);
 }
 
-enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
-                                  struct tkv_error *err) TKV_NO_ANALYSIS
+static void unlock(struct tkv_store *store) TKV_NO_ANALYSIS
+{
+    if (store->wal.always)
+        tkv_mutex_unlock(&store->apply);
+}
+
+enum tkv_status tkv_apply_prepare(void *context, size_t payload_size, struct tkv_error *err)
 {
     struct tkv_store *store = context;
     enum tkv_status status;
 
-    tkv_mutex_lock(&store->apply);
+    lock(store);
     status = tkv_apply_reserve(store, payload_size, err);
-    if (status != TKV_OK || !is_locked_throughout(store))
-        tkv_mutex_unlock(&store->apply);
+    unlock(store);
     return status;
-}
-
-void tkv_apply_abandon(void *context) TKV_NO_ANALYSIS
-{
-    struct tkv_store *store = context;
-
-    if (is_locked_throughout(store))
-        tkv_mutex_unlock(&store->apply);
 }
 
 static bool apply_put(struct tkv_store *store, struct tkv_datafile *file, uint64_t offset,
@@ -192,15 +189,14 @@ static void apply_write(struct tkv_store *store, const struct tkv_wal_applied *g
     }
 }
 
-void tkv_apply_group(void *context, const struct tkv_wal_applied *group) TKV_NO_ANALYSIS
+void tkv_apply_group(void *context, const struct tkv_wal_applied *group)
 {
     struct tkv_store *store = context;
     uint64_t offset;
 
     if (group->writes->next != NULL)
         fetch_single_keys(store, group);
-    if (!is_locked_throughout(store))
-        tkv_mutex_lock(&store->apply);
+    lock(store);
     offset = tkv_datafile_append(store->active, group->payload, group->payload_size);
     for (struct tkv_wal_write *w = group->writes; w != NULL; w = w->next) {
         apply_write(store, group, w, offset);
@@ -213,5 +209,5 @@ void tkv_apply_group(void *context, const struct tkv_wal_applied *group) TKV_NO_
     tkv_usage_add_alone(&store->applied_bytes, group->payload_size);
     atomic_store_explicit(&store->log_head, group->end.position, memory_order_relaxed);
     atomic_store_explicit(&store->seq_last, group->seq_next - 1, memory_order_release);
-    tkv_mutex_unlock(&store->apply);
+    unlock(store);
 }

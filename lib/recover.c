@@ -193,8 +193,9 @@ static enum tkv_status start_log(struct tkv_recovery *r, struct tkv_error *err)
         .dir = store->dir,
         .always = store->options.durability == TKV_DURABILITY_ALWAYS,
         .size_max = store->options.wal_size_max,
-        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_apply_abandon,
-                  tkv_log_room_make, tkv_upkeep_before_wait},
+        .owner = {store, tkv_apply_prepare, tkv_apply_group, tkv_log_room_make,
+                  tkv_upkeep_before_wait},
+        .lock = &store->apply,
         .seq_next = store->applied_seq_next,
  /* Not what the file has beyond: the sync of a growth that nobody confirmed may have
          * failed, and then no later sync makes those blocks durable. */

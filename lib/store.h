@@ -8,8 +8,8 @@
  *   compact  one compaction at a time
  *   upkeep   whatever writes data files, the manifest or a log header: one at a time
  *   wal      (inside struct tkv_wal)
- *   apply    the active file, the file table, `applied`; taken with the wal's lock in the
- *            relaxed modes, without it in mode ALWAYS
+ *   apply    the active file, the file table, `applied`; in the relaxed modes it is the wal's
+ *            lock as well, in mode ALWAYS it is taken without that
  *   shard    (inside struct tkv_index)
  */
 #ifndef TKV_STORE_H
@@ -191,7 +191,6 @@ void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t
 
 enum tkv_status tkv_apply_prepare(void *context, size_t payload_size,
                                   struct tkv_error *err);
-void tkv_apply_abandon(void *context);
 void tkv_apply_group(void *context, const struct tkv_wal_applied *group);
 /* Room for so many bytes in the active file, or in a new one. With `apply` held. */
 enum tkv_status tkv_apply_reserve(struct tkv_store *store, size_t payload_size,

@@ -278,20 +278,20 @@ TEST(a_full_file_has_its_hint_and_needs_neither_memory_nor_a_descriptor)
 
 enum tkv_status __real_tkv_iterator_new(struct tkv_store *store, bool keys_only,
                                         struct tkv_iterator **ret_iterator,
-                                        struct tkv_error *err);
+                                        struct tkv_error *ret_err);
 enum tkv_status __wrap_tkv_iterator_new(struct tkv_store *store, bool keys_only,
                                         struct tkv_iterator **ret_iterator,
-                                        struct tkv_error *err);
+                                        struct tkv_error *ret_err);
 
 /* A verification has read all files when it begins with the keys. */
 static sem_t files_are_verified;
 
 enum tkv_status __wrap_tkv_iterator_new(struct tkv_store *store, bool keys_only,
                                         struct tkv_iterator **ret_iterator,
-                                        struct tkv_error *err)
+                                        struct tkv_error *ret_err)
 {
     (void)sem_post(&files_are_verified);
-    return __real_tkv_iterator_new(store, keys_only, ret_iterator, err);
+    return __real_tkv_iterator_new(store, keys_only, ret_iterator, ret_err);
 }
 
 struct verification {

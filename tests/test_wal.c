@@ -63,7 +63,7 @@ struct owner {
     unsigned full;        /* ... with so many */
     unsigned fail_group;  /* this prepare() makes the write fail; 0: none */
 
-    atomic_bool is_prepared; /* and neither applied nor abandoned */
+    atomic_bool is_prepared; /* and not applied */
     atomic_uint prepared;
     unsigned applied, rooms;
     pthread_t leaders[8]; /* who applied the first groups */
@@ -77,21 +77,20 @@ static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret
     struct owner *o = context;
     unsigned waiting = 0;
 
-    CHECK(!o->is_prepared);
     o->is_prepared = o->refuse_prepare == TKV_OK;
     o->prepared++;
     o->prepared_size = size;
     while (o->hold_until > 0 && waiting < o->hold_until) {
-        tkv_mutex_lock(&o->wal.lock);
+        tkv_mutex_lock(o->wal.lock);
         waiting = o->wal.buffers[o->wal.filling].count + o->wal.waiting_to_join;
-        tkv_mutex_unlock(&o->wal.lock);
+        tkv_mutex_unlock(o->wal.lock);
         (void)usleep(100);
     }
     o->hold_until = 0;
     for (waiting = 0; o->prepared <= o->full_groups && waiting < o->full; usleep(100)) {
-        tkv_mutex_lock(&o->wal.lock);
+        tkv_mutex_lock(o->wal.lock);
         waiting = o->wal.buffers[o->wal.filling].count;
-        tkv_mutex_unlock(&o->wal.lock);
+        tkv_mutex_unlock(o->wal.lock);
     }
     if (o->prepared == o->fail_group) {
         o->disk->fail_kinds = SIMDISK_WRITE;
@@ -131,20 +130,13 @@ static void apply(void *context, const struct tkv_wal_applied *group)
     struct owner *o = context;
 
     CHECK(o->is_prepared);
+    CHECK_EQ(group->payload_size, o->prepared_size);
     o->is_prepared = false;
     check_writes(group);
     if (o->applied < 8)
         o->leaders[o->applied] = pthread_self();
     o->applied++;
     o->last = *group;
-}
-
-static void abandon(void *context)
-{
-    struct owner *o = context;
-
-    CHECK(o->is_prepared);
-    o->is_prepared = false;
 }
 
 static enum tkv_status make_room(void *context, uint64_t extent, struct tkv_error *ret_err)
@@ -184,7 +176,7 @@ static enum tkv_status open_log(struct owner *o, bool always, uint64_t size_max)
         .dir = o->dir,
         .always = always,
         .size_max = size_max,
-        .owner = {o, prepare, apply, abandon, make_room, NULL},
+        .owner = {o, prepare, apply, make_room, NULL},
         .salt = 77,
         .seq_next = 10,
         .position = POSITION,
@@ -216,7 +208,6 @@ static void begin(struct owner *o, bool always)
 
 static void end(struct owner *o)
 {
-    CHECK(!o->is_prepared);
     tkv_wal_close(&o->wal);
     CHECK_EQ(o->disk->os.close(&o->disk->os, o->dir), 0);
     CHECK_EQ(simdisk_open_count(o->disk), 0);
@@ -1172,12 +1163,12 @@ TEST(the_locks_of_an_abandoned_log_are_left_as_they_are)
     struct owner o;
 
     begin(&o, true);
-    tkv_mutex_lock(&o.wal.lock);
+    tkv_mutex_lock(o.wal.lock);
     tkv_wal_abandon(&o.wal);
     memcpy(&abandoned, &o.wal, sizeof abandoned);
     tkv_wal_close(&o.wal);
     CHECK(memcmp(&o.wal, &abandoned, sizeof abandoned) == 0);
-    tkv_mutex_unlock(&o.wal.lock);
+    tkv_mutex_unlock(o.wal.lock);
     end(&o);
 }
 

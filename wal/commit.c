@@ -167,9 +167,9 @@ static enum tkv_status find_room(struct tkv_wal *wal, uint64_t extent,
     while (!tkv_ring_fit(&wal->ring, extent, wal->always || wal->align_next, ret_place)) {
         enum tkv_status status;
 
-        tkv_mutex_unlock(&wal->lock);
+        tkv_mutex_unlock(wal->lock);
         status = wal->owner.make_room(wal->owner.context, extent, err);
-        tkv_mutex_lock(&wal->lock);
+        tkv_mutex_lock(wal->lock);
         if (status != TKV_OK)
             return status;
         if (wal->poisoned != TKV_OK)
@@ -194,20 +194,18 @@ static enum tkv_status write_group(struct tkv_wal *wal, struct tkv_wal_group_buf
     if (status != TKV_OK)
         return status;
     chain = stamp_group(wal, b, &place, extent);
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 
     status = wal->owner.prepare(wal->owner.context, b->payload_size, err);
     if (status != TKV_OK) {
-        tkv_mutex_lock(&wal->lock);
+        tkv_mutex_lock(wal->lock);
         return status;
     }
     if (wal->owner.before_wait != NULL)
         wal->owner.before_wait(wal->owner.context, b->writers);
     result = tkv_wal_write_durably(wal, b->bytes, (size_t)extent, place.file_offset);
-    if (result < 0)
-        wal->owner.abandon(wal->owner.context);
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     if (result < 0) {
         tkv_wal_poison_locked(wal, TKV_IO);
         return tkv_fail_lost(err, result, TKV_WAL_NAME,
@@ -239,11 +237,11 @@ static enum tkv_status commit_group(struct tkv_wal *wal, struct tkv_wal_group_bu
     const struct tkv_wal_applied applied = describe_applied(wal, b);
 
     /* Without the lock, so that those who are woken do not run into it. */
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     if (status == TKV_OK)
         wal->owner.apply(wal->owner.context, &applied);
     release_writers(b, applied.writes, status);
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     return status;
 }
 
@@ -276,9 +274,9 @@ static void gather(struct tkv_wal *wal) TKV_REQUIRES(wal->lock)
          turns < GATHER_TURNS && many_are_missing(wal, b) && to_us >= wal->gather_again_us;
          turns++) {
         from_us = to_us;
-        tkv_mutex_unlock(&wal->lock);
+        tkv_mutex_unlock(wal->lock);
         (void)sched_yield();
-        tkv_mutex_lock(&wal->lock);
+        tkv_mutex_lock(wal->lock);
         to_us = now_us(wal);
         if (to_us > from_us + GATHER_MICROS_MAX)
             wal->gather_again_us = to_us + GATHER_MICROS_PAUSE;
@@ -328,7 +326,7 @@ static enum tkv_status lead(struct tkv_wal *wal, struct tkv_error *err)
 
 static void wait_to_join(struct tkv_wal *wal) TKV_REQUIRES(wal->lock) TKV_NO_ANALYSIS
 {
-    (void)pthread_cond_wait(&wal->can_join, &wal->lock.handle);
+    (void)pthread_cond_wait(&wal->can_join, &wal->lock->handle);
 }
 
 static bool group_is_full(const struct tkv_wal *wal, const struct tkv_wal_group_buffer *b,
@@ -405,9 +403,9 @@ static enum tkv_status wait_for_group(struct tkv_wal *wal, struct tkv_wal_write 
         tkv_gate_wait(&seat->group->gate, seat->turn);
     if (!seat->is_first || !is_to_lead(write))
         return follow(write, err);
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     status = lead(wal, err);
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     return status;
 }
 
@@ -418,14 +416,14 @@ static enum tkv_status commit_durably(struct tkv_wal *wal, struct tkv_wal_write 
     enum tkv_status status;
     bool leads;
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     status = join(wal, write, &seat, err);
     leads = status == TKV_OK && seat.is_first && !wal->leader_active;
     if (leads) {
         wal->leader_active = true;
         status = lead(wal, err);
     }
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     if (status != TKV_OK || leads)
         return status;
     return wait_for_group(wal, write, &seat, err);
@@ -493,8 +491,6 @@ static enum tkv_status commit_relaxed(struct tkv_wal *wal, struct tkv_wal_write 
     status = join_group(wal, b, write, err);
     if (status == TKV_OK)
         status = store_group(wal, b, &place, extent, err);
-    if (status != TKV_OK)
-        wal->owner.abandon(wal->owner.context);
     empty_group(b);
     return status;
 }
@@ -509,9 +505,9 @@ enum tkv_status tkv_wal_commit(struct tkv_wal *wal, struct tkv_wal_write *write,
     write->done = false;
     write->status = TKV_OK;
     if (!wal->always) {
-        tkv_mutex_lock(&wal->lock);
+        tkv_mutex_lock(wal->lock);
         status = commit_relaxed(wal, write, err);
-        tkv_mutex_unlock(&wal->lock);
+        tkv_mutex_unlock(wal->lock);
         return status;
     }
     (void)sem_init(&write->woken, 0, 0);

@@ -33,9 +33,9 @@ void tkv_wal_poison_locked(struct tkv_wal *wal, enum tkv_status status)
 
 void tkv_wal_poison(struct tkv_wal *wal, enum tkv_status status)
 {
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     tkv_wal_poison_locked(wal, status);
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 }
 
 enum tkv_status tkv_wal_fail_poisoned(const struct tkv_wal *wal, struct tkv_error *err)
@@ -108,9 +108,9 @@ out:
 
 static void count_sync(struct tkv_wal *wal)
 {
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     wal->counters.syncs++;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 }
 
 /* Nothing was written, or nothing that counts: the disk had no room, or a limit stood in the
@@ -167,9 +167,9 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
         return fail_extend(err, result, end);
     }
     warm_cache(wal, wal->ring.end, end);
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     wal->ring.end = end;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     return TKV_OK;
 }
 
@@ -210,7 +210,8 @@ enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *c
     wal->ring.end = config->ring_end;
     wal->ring.head = wal->ring.tail = start;
     wal->fd = wal->direct_fd = -1;
-    tkv_mutex_init(&wal->lock);
+    tkv_mutex_init(&wal->own_lock);
+    wal->lock = config->always || config->lock == NULL ? &wal->own_lock : config->lock;
     tkv_mutex_init(&wal->sync_lock);
     init_buffers(wal);
 
@@ -267,7 +268,7 @@ void tkv_wal_close(struct tkv_wal *wal)
         tkv_gate_destroy(&wal->buffers[i].gate);
     (void)pthread_cond_destroy(&wal->can_join);
     tkv_mutex_destroy(&wal->sync_lock);
-    tkv_mutex_destroy(&wal->lock);
+    tkv_mutex_destroy(&wal->own_lock);
     memset(wal, 0, sizeof *wal);
 }
 
@@ -281,25 +282,25 @@ static enum tkv_status sync_to_head(struct tkv_wal *wal, struct tkv_error *err)
     bool is_needed;
     int result;
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     target = wal->ring.head.position;
     is_needed = target > wal->durable;
     if (wal->poisoned != TKV_OK)
         status = tkv_wal_fail_poisoned(wal, err);
     else if (is_needed)
         wal->align_next = true;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     if (status != TKV_OK || !is_needed)
         return status;
 
     result = wal->os->sync(wal->os, wal->fd);
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     wal->counters.syncs++;
     if (result < 0)
         tkv_wal_poison_locked(wal, TKV_IO);
     else if (target > wal->durable)
         wal->durable = target;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     return result < 0 ? tkv_fail_lost(err, result, TKV_WAL_NAME, "sync %s", TKV_WAL_NAME)
                       : TKV_OK;
 }
@@ -333,17 +334,17 @@ enum tkv_status tkv_wal_write_header(struct tkv_wal *wal, struct tkv_wal_header 
     enum tkv_status status;
     int result;
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     status = wal->poisoned == TKV_OK ? TKV_OK : tkv_wal_fail_poisoned(wal, err);
     if (status != TKV_OK) {
-        tkv_mutex_unlock(&wal->lock);
+        tkv_mutex_unlock(wal->lock);
         return status;
     }
     header->ring_end = wal->ring.end;
     header->durable_mark = wal->durable;
     wal->counters.syncs++;
     wal->counters.bytes_written += TKV_BLOCK_SIZE;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 
     tkv_wal_header_encode(header, wal->block);
     result = tkv_wal_write_durably(wal, wal->block, TKV_BLOCK_SIZE, offset);
@@ -361,36 +362,36 @@ bool tkv_wal_has_room(struct tkv_wal *wal, uint64_t extent)
     struct tkv_ring_place place;
     bool fits;
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     fits = tkv_ring_fit(&wal->ring, extent, wal->always || wal->align_next, &place);
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     return fits;
 }
 
 void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place)
 {
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     tkv_ring_release(&wal->ring, place);
     /* What lies before is on disk, in the data files: were it missed, the groups that follow
      * must say that it was there. */
     if (place->position > wal->durable)
         wal->durable = place->position;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 }
 
 enum tkv_status tkv_wal_poisoned(struct tkv_wal *wal)
 {
     enum tkv_status status;
 
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     status = wal->poisoned;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
     return status;
 }
 
 void tkv_wal_state(struct tkv_wal *wal, struct tkv_wal_state *ret_state)
 {
-    tkv_mutex_lock(&wal->lock);
+    tkv_mutex_lock(wal->lock);
     ret_state->used = tkv_ring_used(&wal->ring);
     ret_state->capacity = tkv_ring_capacity(&wal->ring);
     ret_state->end = wal->ring.end;
@@ -400,5 +401,5 @@ void tkv_wal_state(struct tkv_wal *wal, struct tkv_wal_state *ret_state)
     ret_state->seq_next = wal->seq_next;
     ret_state->poisoned = wal->poisoned;
     ret_state->counters = wal->counters;
-    tkv_mutex_unlock(&wal->lock);
+    tkv_mutex_unlock(wal->lock);
 }

@@ -75,13 +75,11 @@ struct tkv_wal_applied {
 struct tkv_wal_owner {
     void *context;
     /* Get ready to apply so many bytes; failing refuses the group. One at a time: the next one
-     * comes after apply() or abandon() of this group. In the relaxed modes that is the same
-     * thread, at once: the owner may keep a lock until then. */
+     * comes after apply() of this group, or after it has failed. In the relaxed modes both are
+     * called under the log's lock, which the owner may have given. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);
-    /* A group that was prepared has failed. */
-    void (*abandon)(void *context);
     /* The ring has no room for `extent` bytes: checkpoint, or grow. Called without locks.
      * TKV_OK means try again. */
     enum tkv_status (*make_room)(void *context, uint64_t extent, struct tkv_error *err);
@@ -118,7 +116,8 @@ struct tkv_wal {
     uint64_t size_max;
     size_t group_size_max; /* a group stops growing here unless one write is larger */
 
-    struct tkv_mutex lock;
+    struct tkv_mutex own_lock;
+    struct tkv_mutex *lock; /* it, or the owner's */
     /* Guarded by lock. */
     uint64_t salt;
     uint64_t seq_next;
@@ -152,6 +151,7 @@ struct tkv_wal_config {
     bool always;
     uint64_t size_max; /* of the file */
     struct tkv_wal_owner owner;
+    struct tkv_mutex *lock; /* the log's from now on, in the relaxed modes; or NULL */
     uint8_t uuid[16];
     uint64_t salt; /* a new one */
     uint64_t seq_next;

@@ -78,9 +78,9 @@ static enum tkv_status prepare(void *context, size_t size, struct tkv_error *ret
     (void)ret_err;
     atomic_fetch_add(&o->prepared, 1);
     while (joined < o->hold_until) {
-        tkv_mutex_lock(&o->wal.lock);
+        tkv_mutex_lock(o->wal.lock);
         joined = o->wal.buffers[o->wal.filling].payload_size;
-        tkv_mutex_unlock(&o->wal.lock);
+        tkv_mutex_unlock(o->wal.lock);
         (void)usleep(100);
     }
     o->hold_until = 0;
@@ -97,11 +97,6 @@ static void apply(void *context, const struct tkv_wal_applied *group)
         tkv_wal_poison(&o->wal, TKV_IO);
 }
 
-static void abandon(void *context)
-{
-    (void)context;
-}
-
 static enum tkv_status make_room(void *context, uint64_t extent, struct tkv_error *ret_err)
 {
     (void)context;
@@ -116,7 +111,7 @@ static struct owner *begin(bool always)
     struct tkv_wal_config config = {
         .always = always,
         .size_max = LOG_SIZE_MAX,
-        .owner = {o, prepare, apply, abandon, make_room, NULL},
+        .owner = {o, prepare, apply, make_room, NULL},
         .salt = 77,
         .seq_next = 1,
         .position = POSITION,
@@ -190,9 +185,9 @@ static size_t joined(struct owner *o)
 {
     size_t size;
 
-    tkv_mutex_lock(&o->wal.lock);
+    tkv_mutex_lock(o->wal.lock);
     size = o->wal.buffers[o->wal.filling].payload_size;
-    tkv_mutex_unlock(&o->wal.lock);
+    tkv_mutex_unlock(o->wal.lock);
     return size;
 }
 
@@ -410,9 +405,9 @@ static int sync_during_checkpoint(struct tkv_os *os, int fd)
     struct tkv_ring_place head;
 
     CHECK_EQ(commit(o, 100), TKV_OK); /* another writer */
-    tkv_mutex_lock(&o->wal.lock);
+    tkv_mutex_lock(o->wal.lock);
     head = o->wal.ring.head;
-    tkv_mutex_unlock(&o->wal.lock);
+    tkv_mutex_unlock(o->wal.lock);
     tkv_wal_release(&o->wal, &head);
     return o->real.sync(os, fd);
 }

@@ -457,6 +457,7 @@ enum tkv_status tkv_reclaim_step(struct tkv_store *store, uint64_t below, bool *
     *ret_did = false;
     tkv_mutex_lock(&store->compact);
     status = step(store, below, ret_did, &reclaimed, err);
+    atomic_store(&store->copies_kept, tkv_usage_get(&store->copied_bytes));
     tkv_mutex_unlock(&store->compact);
     atomic_store(&store->reclaim_futile,
                  status == TKV_OK && *ret_did ? 0 : tkv_garbage_bytes(store) + 1);

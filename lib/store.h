@@ -62,6 +62,7 @@ struct tkv_store {
     _Atomic uint64_t live_bytes;    /* of all files */
     _Atomic uint64_t applied_bytes; /* that commits have appended; one writer at a time */
     _Atomic uint64_t copied_bytes;  /* that compactions have; likewise */
+    _Atomic uint64_t copies_kept;   /* copied_bytes when the last compaction ended */
     _Atomic uint64_t other_bytes;   /* the files' sizes less both; below zero it wraps */
     _Atomic uint64_t file_count;
     _Atomic uint64_t seq_last; /* newest applied */

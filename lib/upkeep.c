@@ -270,17 +270,27 @@ void tkv_upkeep_after_write(struct tkv_store *store)
 #define PACE_NAP_NS      (200u * 1000)   /* shorter naps are not what one gets */
 #define PACE_NAP_MAX_NS  (20u * 1000000) /* slowed, never stopped */
 
-/* How far the data files are above what was promised, in steps of a tenth of the live bytes
- * plus half a file: 0 below the limit. */
-static double overshoot(struct tkv_store *store)
+/* How far `total` bytes in data files are above what was promised, in steps of a tenth of the
+ * live bytes plus half a file: 0 below the limit. */
+static double overshoot(struct tkv_store *store, uint64_t total)
 {
     const double live = (double)tkv_usage_get(&store->live_bytes) +
                         (double)tkv_usage_get(&store->pinned_bytes);
     const double file = (double)tkv_files_capacity(store);
     const double limit = store->options.space_factor * live + file / 2;
-    const double total = (double)tkv_files_disk_bytes(store);
 
-    return total <= limit ? 0 : (total - limit) / (live / 20 + file / 2);
+    return (double)total <= limit ? 0 : ((double)total - limit) / (live / 20 + file / 2);
+}
+
+/* Without what the compaction that is going on has copied: that is there twice until the input
+ * is removed, which is no writer's fault and is promised separately. */
+static uint64_t bytes_without_copies(struct tkv_store *store)
+{
+    const uint64_t kept = tkv_usage_get(&store->copies_kept); /* first: it is not more */
+    const uint64_t copies = tkv_usage_get(&store->copied_bytes) - kept;
+    const uint64_t total = tkv_files_disk_bytes(store);
+
+    return total > copies ? total - copies : 0;
 }
 
 #define COPY_BYTES_PER_US 100u          /* 100 MB/s while there is no hurry */
@@ -293,7 +303,8 @@ static bool is_in_hurry(struct tkv_store *store, uint64_t now_us)
 {
     const uint64_t held_back_us = atomic_load(&store->held_back_us);
 
-    return overshoot(store) > 0 || atomic_load(&store->disk_full) ||
+    return overshoot(store, tkv_files_disk_bytes(store)) > 0 ||
+           atomic_load(&store->disk_full) ||
            (held_back_us != 0 && now_us < held_back_us + HURRY_US);
 }
 
@@ -322,7 +333,7 @@ void tkv_upkeep_pace(struct tkv_store *store, size_t bytes)
     if (!store->compactor.started || !store->options.auto_compact ||
         tkv_files_disk_bytes(store) <= store->options.compact_size_min)
         return;
-    step = overshoot(store);
+    step = overshoot(store, bytes_without_copies(store));
     if (step <= 0)
         return;
     if (!atomic_exchange(&store->reclaim_asked, true))

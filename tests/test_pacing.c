@@ -132,3 +132,41 @@ TEST(a_writer_is_slowed_above_the_limit_only_and_never_stopped)
     CHECK_EQ(naps, 1);
     end_beside_compactor(&f);
 }
+
+/* What has been copied is there twice until the input is removed. */
+TEST(a_writer_is_not_slowed_for_what_a_compaction_has_copied_so_far)
+{
+    struct fixture f;
+
+    begin_beside_compactor(&f);
+    set_sizes(&f, 1.2);
+    f.store->copied_bytes = 4u << 20;
+    tkv_upkeep_pace(f.store, 100000);
+    CHECK_EQ(naps, 0);
+    CHECK(!naps_while_copying(&f)); /* and the compactor hurries */
+    f.store->copies_kept = f.store->copied_bytes;
+    tkv_upkeep_pace(f.store, 100000);
+    CHECK(naps > 0);
+    f.store->copied_bytes = f.store->copies_kept = 0;
+    end_beside_compactor(&f);
+}
+
+TEST(what_a_compaction_has_copied_counts_when_it_has_ended)
+{
+    struct fixture f;
+
+    begin(&f);
+    for (uint8_t i = 0; i < 12; i++) {
+        char key[] = "kept ?";
+
+        key[5] = (char)('a' + i);
+        put_bytes(&f, key, i, 4000);
+        put_bytes(&f, "garbage", i, 4000);
+    }
+    CHECK_EQ(f.store->copies_kept, 0);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(f.store->copied_bytes > 0);
+    CHECK_EQ(f.store->copies_kept, f.store->copied_bytes);
+    end(&f);
+}

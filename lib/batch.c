@@ -137,8 +137,9 @@ static enum tkv_status encode_again(struct tkv_store *store, const struct tkv_dr
 
     tkv_draft_init(draft);
     for (size_t i = 0; i < from->count && status == TKV_OK; i++) {
-        const struct tkv_record r = tkv_draft_record(from, i);
+        struct tkv_record r;
 
+        tkv_draft_record(from, i, &r);
         if (r.kind == TKV_RECORD_DELETE)
             status = tkv_draft_add(draft, &r, err);
         else

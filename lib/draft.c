@@ -170,21 +170,20 @@ enum tkv_status tkv_draft_put(struct tkv_store *store, struct tkv_draft *draft,
 
 /* ---- Committing a draft ---------------------------------------------------------- */
 
-struct tkv_record tkv_draft_record(const struct tkv_draft *draft, size_t i)
+void tkv_draft_record(const struct tkv_draft *draft, size_t i, struct tkv_record *ret)
 {
     const size_t at = draft->items[i].offset;
-    struct tkv_record record;
 
     /* Encoded by tkv_draft_add() a moment ago. */
-    (void)tkv_record_parse(tkv_bytes(draft->bytes + at, draft->size - at), &record);
-    return record;
+    (void)tkv_record_parse(tkv_bytes(draft->bytes + at, draft->size - at), ret);
 }
 
 static void unreserve(struct tkv_store *store, const struct tkv_draft *draft, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const struct tkv_record record = tkv_draft_record(draft, i);
+        struct tkv_record record;
 
+        tkv_draft_record(draft, i, &record);
         if (record.kind != TKV_RECORD_DELETE)
             tkv_index_unreserve(store->index, record.key, draft->items[i].key_hash,
                                 record.expires_at_ms != 0);
@@ -195,10 +194,12 @@ static enum tkv_status reserve(struct tkv_store *store, struct tkv_draft *draft,
                                struct tkv_error *err)
 {
     for (size_t i = 0; i < draft->count; i++) {
-        const struct tkv_record record = tkv_draft_record(draft, i);
         enum tkv_status status = TKV_OK;
+        struct tkv_record record;
 
-        draft->items[i].key_hash = tkv_index_hash(store->index, record.key);
+        tkv_draft_record(draft, i, &record);
+        if (draft->items[i].key_hash == 0)
+            draft->items[i].key_hash = tkv_index_hash(store->index, record.key);
         if (record.kind != TKV_RECORD_DELETE)
             status = tkv_index_reserve(store->index, record.key, draft->items[i].key_hash,
                                        record.expires_at_ms != 0, err);

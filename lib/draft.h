@@ -46,9 +46,9 @@ enum tkv_status tkv_draft_put(struct tkv_store *store, struct tkv_draft *draft,
                               uint64_t expires_at_ms, struct tkv_error *err);
 /* Is a record of that size too much for the log, so that its value goes beside it? */
 bool tkv_draft_is_large(const struct tkv_store *store, size_t record_size);
-struct tkv_record tkv_draft_record(const struct tkv_draft *draft, size_t i);
+void tkv_draft_record(const struct tkv_draft *draft, size_t i, struct tkv_record *ret);
 
-/* Reserve index memory, commit to the log, which applies it, and wake who has work now. */
+/* Reserve index memory for keys whose hashes are known or, where they are 0, made; commit to the log, which applies it, and wake who has work now. */
 enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draft,
                                  struct tkv_error *err);
 /* It was not committed: remove the files that were written for it. */

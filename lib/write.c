@@ -42,17 +42,21 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
                            struct tkv_slice value, uint64_t expires_at_ms,
                            struct tkv_error *err)
 {
+    const uint64_t hash = tkv_index_hash(store->index, key);
     struct tkv_draft draft;
-    enum tkv_status status = tkv_space_check(store, key.size + value.size, err);
+    enum tkv_status status;
 
+    tkv_index_prefetch(store->index, hash);
+    status = tkv_space_check(store, key.size + value.size, err);
     if (status != TKV_OK)
         return status;
-    tkv_index_prefetch(store->index, tkv_index_hash(store->index, key));
     tkv_upkeep_pace(store, key.size + value.size);
     tkv_draft_init(&draft);
     status = tkv_draft_put(store, &draft, key, value, expires_at_ms, err);
-    if (status == TKV_OK)
+    if (status == TKV_OK) {
+        draft.items[0].key_hash = hash;
         status = tkv_draft_commit(store, &draft, err);
+    }
     if (status != TKV_OK)
         tkv_draft_abandon(store, &draft);
     tkv_draft_release(&draft);
@@ -82,21 +86,21 @@ enum tkv_status tkv_put_expiring(struct tkv_store *store, struct tkv_slice key,
     return status == TKV_OK ? put(store, key, value, expires_at_ms, err) : status;
 }
 
-static enum tkv_status delete_known(struct tkv_store *store, struct tkv_slice key,
-                                    bool *ret_existed, struct tkv_error *err)
-{
+/* A key that is not in the index has no record that needs hiding. While its line arrives the
+ * record is encoded. */
+static enum tkv_status delete (struct tkv_store *store, struct tkv_slice key,
+                               bool *ret_existed, struct tkv_error *err) {
     const struct tkv_record record = {.kind = TKV_RECORD_DELETE, .key = key};
-    struct tkv_draft draft;
+    const uint64_t hash = tkv_index_hash(store->index, key); struct tkv_draft draft;
     enum tkv_status status;
 
-    tkv_draft_init(&draft);
+    tkv_index_prefetch(store->index, hash); tkv_draft_init(&draft);
     status = tkv_draft_add(&draft, &record, err);
-    if (status == TKV_OK)
-        status = tkv_draft_commit(store, &draft, err);
-    if (status == TKV_OK)
-        *ret_existed = draft.items[0].existed;
-    tkv_draft_release(&draft);
-    return status;
+    if (status == TKV_OK && tkv_index_find_to_remove(store->index, key, hash)){
+        draft.items[0].key_hash = hash; status = tkv_draft_commit(store, &draft, err);
+        *ret_existed = status == TKV_OK && draft.items[0].existed;}
+tkv_draft_release(&draft);
+return status;
 }
 
 enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *ret_existed,
@@ -107,11 +111,8 @@ enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *
 
     if (status == TKV_OK)
         status = tkv_write_check(key, tkv_bytes(NULL, 0), err);
-    if (status != TKV_OK)
-        return status;
-    /* A key that is not in the index has no record that needs hiding. */
-    if (tkv_index_find_to_remove(store->index, key, tkv_index_hash(store->index, key)))
-        status = delete_known(store, key, &existed, err);
+    if (status == TKV_OK)
+        status = delete (store, key, &existed, err);
     if (status == TKV_OK && ret_existed != NULL)
         *ret_existed = existed;
     return status;

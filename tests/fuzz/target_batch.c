@@ -137,7 +137,7 @@ static void check_group(const struct tkv_draft *draft, const struct item *items)
                        tkv_bytes(bytes + at, TKV_GROUP_HEADER_SIZE + draft->size - at),
                        &record) == TKV_RECORD_GOOD);
         FUZZ_CHECK(is_item(&record, &items[i]) && record.seq == group.seq + i);
-        record = tkv_draft_record(draft, i);
+        tkv_draft_record(draft, i, &record);
         FUZZ_CHECK(is_item(&record, &items[i]));
         at += tkv_record_size(&record);
     }

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define WRITE_CHUNK_SIZE (1024u * 1024)
 
@@ -312,6 +313,26 @@ uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_
     tkv_fetch_to_write((uintptr_t)at + size);
     atomic_store_explicit(&file->size, offset + size, memory_order_release);
     return offset;
+}
+
+void tkv_datafile_touch(struct tkv_datafile *file, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    const uint64_t size = atomic_load_explicit(&file->size, memory_order_acquire);
+    const uint64_t left = file->capacity - size;
+    const uint64_t to = size + (bytes < left ? bytes : left);
+    const uint64_t from = file->touched > size ? file->touched : size;
+    const uintptr_t tail = (uintptr_t)atomic_load(&file->tail) - file->tail_start;
+    const uintptr_t begin = (tail + from) / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+
+    if (tail + file->tail_start == 0 || from >= to)
+        return;
+    file->touched = to;
+    (void)madvise((void *)begin, tail + to - begin, MADV_POPULATE_WRITE); /* or it faults */
+#else
+    (void)file;
+    (void)bytes;
+#endif
 }
 
 /* One writer at a time: plain loads and stores suffice, atomic for those who look on. */

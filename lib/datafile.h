@@ -74,6 +74,7 @@ struct tkv_datafile {
     uint64_t hinted_size; /* so much of it the hint file covers, as far as known */
     _Atomic(uint8_t *) map;
     size_t map_size;
+    uint64_t touched;      /* memory up to here is there; see tkv_datafile_touch() */
     uint8_t *retired_tail; /* freed by tkv_datafile_free_tail() */
 
     atomic_uint references; /* the owner's table has one, each pin one */
@@ -117,6 +118,11 @@ uint64_t tkv_datafile_room(const struct tkv_datafile *file);
 
 /* Append bytes that fit; returns their offset. */
 uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_t size);
+
+/* Have the system map the memory that the next so many bytes will need, so that who appends them
+ * does not have to wait for it. Nothing is written; one thread at a time, which holds a
+ * reference. */
+void tkv_datafile_touch(struct tkv_datafile *file, size_t bytes);
 
 /* Keep the account of one record that was appended. */
 void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64_t seq,

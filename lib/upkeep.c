@@ -49,6 +49,22 @@ static void flush(struct tkv_store *store)
         tkv_upkeep_flush(store);
 }
 
+#define TOUCH_SIZE (2u * 1024 * 1024) /* what is written while the flusher is busy */
+
+/* For a store that writes much. */
+static void touch_ahead(struct tkv_store *store)
+{
+    struct tkv_datafile *file;
+
+    tkv_mutex_lock(&store->apply);
+    file = store->active;
+    tkv_datafile_reference(file);
+    tkv_mutex_unlock(&store->apply);
+    if (atomic_load(&file->size) - file->tail_start >= TKV_FLUSH_SIZE)
+        tkv_datafile_touch(file, TOUCH_SIZE);
+    tkv_datafile_release(file);
+}
+
 static void checkpoint(struct tkv_store *store)
 {
     if (atomic_load(&store->disk_full)) {
@@ -137,6 +153,7 @@ static uint32_t flusher_step(void *context, bool woken)
 
     atomic_store(&store->flush_asked, false);
     tkv_index_prepare(store->index);
+    touch_ahead(store);
     tkv_retire_release(store);
     flush(store);
     checkpoint(store);

@@ -490,3 +490,72 @@ TEST(the_disk_is_not_full_while_a_compaction_uses_the_reserve)
     compact_out_of_reserve(300u << 10, TKV_DURABILITY_NONE);
     compact_out_of_reserve(300u << 10, TKV_DURABILITY_ALWAYS);
 }
+
+/* ---- Memory ahead of the records ------------------------------------------------------------ */
+
+static uintptr_t asked_from, asked_to; /* of the system, last */
+static unsigned times_asked;
+
+int __wrap_madvise(void *at, size_t size, int advice);
+
+int __wrap_madvise(void *at, size_t size, int advice)
+{
+    (void)advice;
+    times_asked++;
+    asked_from = (uintptr_t)at;
+    asked_to = (uintptr_t)at + size;
+    return 0;
+}
+
+/* The memory of the file's bytes from `from` to `to` has been asked for, and not much else. */
+static void check_asked(struct tkv_datafile *file, uint64_t from, uint64_t to)
+{
+    const uintptr_t tail = (uintptr_t)atomic_load(&file->tail);
+
+    CHECK_EQ(asked_from % TKV_BLOCK_SIZE, 0);
+    CHECK(asked_from <= tail + from && asked_from + TKV_BLOCK_SIZE > tail + from);
+    CHECK_EQ(asked_to, tail + to);
+}
+
+TEST(memory_for_what_comes_next_is_asked_for_once_and_not_beyond_the_file)
+{
+    const uint64_t capacity = 16 * TKV_BLOCK_SIZE, begin = TKV_DATA_HEADER_SIZE;
+    static const uint8_t uuid[16], bytes[3 * TKV_BLOCK_SIZE];
+    struct tkv_datafile *file;
+    struct simdisk *disk = simdisk_new(1);
+
+    CHECK_OK(tkv_datafile_new(&disk->os, uuid, 1, 1, TKV_FILE_FRESH, capacity, false, &file,
+                              &err));
+    times_asked = 0;
+    tkv_datafile_touch(file, 2 * TKV_BLOCK_SIZE);
+    check_asked(file, begin, begin + 2 * TKV_BLOCK_SIZE);
+    tkv_datafile_touch(file, TKV_BLOCK_SIZE); /* it is there */
+    CHECK_EQ(times_asked, 1);
+    (void)tkv_datafile_append(file, bytes, TKV_BLOCK_SIZE);
+    tkv_datafile_touch(file, 2 * TKV_BLOCK_SIZE);
+    check_asked(file, begin + 2 * TKV_BLOCK_SIZE, begin + 3 * TKV_BLOCK_SIZE);
+    (void)tkv_datafile_append(file, bytes, 3 * TKV_BLOCK_SIZE); /* beyond it */
+    tkv_datafile_touch(file, 1u << 30);
+    check_asked(file, begin + 4 * TKV_BLOCK_SIZE, capacity);
+    tkv_datafile_touch(file, 1u << 30);
+    CHECK_EQ(times_asked, 3);
+    tkv_datafile_release(file);
+    simdisk_free(disk);
+}
+
+/* As one that is full and on disk. */
+TEST(a_file_without_a_memory_tail_asks_for_no_memory)
+{
+    static const uint8_t uuid[16];
+    struct tkv_datafile *file;
+    struct simdisk *disk = simdisk_new(1);
+
+    CHECK_OK(tkv_datafile_new(&disk->os, uuid, 1, 1, TKV_FILE_FRESH, 16 * TKV_BLOCK_SIZE,
+                              false, &file, &err));
+    free(atomic_exchange(&file->tail, NULL));
+    times_asked = 0;
+    tkv_datafile_touch(file, 1u << 20);
+    CHECK_EQ(times_asked, 0);
+    tkv_datafile_release(file);
+    simdisk_free(disk);
+}

@@ -6,7 +6,7 @@
  * When something fails: growing is an improvement as long as a checkpoint makes room; without
  * either, the writer that asked is refused. A growth of unknown fate poisons the store.
  *
- * Threads: any; all but tkv_log_room_is_low() take `upkeep`.
+ * Threads: any; all but tkv_log_room_is_low() may take `upkeep`.
  */
 #include "store.h"
 
@@ -54,9 +54,14 @@ static uint64_t used_bytes(struct tkv_store *store)
 /* At such a pace there would be four checkpoints a second, each with half of the log. */
 #define QUARTER_US_MIN 125000u
 
+static bool is_quarter_full(struct tkv_store *store)
+{
+    return used_bytes(store) > atomic_load(&store->log_capacity) / 4;
+}
+
 static bool fills_fast(struct tkv_store *store)
 {
-    return used_bytes(store) > atomic_load(&store->log_capacity) / 4 &&
+    return is_quarter_full(store) &&
            tkv_store_now_us(store) - store->checkpoint_us < QUARTER_US_MIN;
 }
 
@@ -75,6 +80,15 @@ static void grow_if_busy(struct tkv_store *store)
     store->growth_tried = atomic_load(&store->log_head);
     (void)grow_log(store, 0, NULL);
     note_capacity(store);
+}
+
+void tkv_log_room_grow(struct tkv_store *store)
+{
+    if (!is_quarter_full(store))
+        return;
+    tkv_mutex_lock(&store->upkeep);
+    grow_if_busy(store);
+    tkv_mutex_unlock(&store->upkeep);
 }
 
 enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err)
@@ -128,6 +142,8 @@ enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_err
     enum tkv_status status = TKV_OK;
 
     tkv_mutex_lock(&store->upkeep);
+    if (!tkv_wal_has_room(&store->wal, extent))
+        grow_if_busy(store);
     if (!tkv_wal_has_room(&store->wal, extent)) {
         status = tkv_checkpoint_locked(store, false, err);
         if (status == TKV_OK)

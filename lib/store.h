@@ -288,7 +288,9 @@ void tkv_space_take(struct tkv_store *store, uint64_t bytes);
 
 /* The ring is half used: time for a checkpoint. */
 bool tkv_log_room_is_low(struct tkv_store *store);
-/* Checkpoint if one is due, and let a busy log grow. Takes `upkeep`. */
+/* Let a busy log grow. Takes `upkeep`. */
+void tkv_log_room_grow(struct tkv_store *store);
+/* Likewise, and checkpoint if one is due. */
 enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err);
 /* The log's owner: there must be room for `extent` bytes. Takes `upkeep`. */
 enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err);

@@ -152,6 +152,7 @@ static uint32_t flusher_step(void *context, bool woken)
     struct tkv_store *store = context;
 
     atomic_store(&store->flush_asked, false);
+    tkv_log_room_grow(store); /* first: writers may be faster than all that follows */
     tkv_index_prepare(store->index);
     touch_ahead(store);
     tkv_retire_release(store);

@@ -182,3 +182,34 @@ TEST(a_log_at_its_cap_does_not_grow)
     CHECK(checkpoint_of(&f) > begun);
     end(&f);
 }
+
+/* Puts until the ring is full, while nobody else sees to the log. */
+static void fill_without_flusher(struct fixture *f, unsigned ms)
+{
+    const uint64_t size = capacity(f), begun = checkpoint_of(f);
+
+    f->store->flusher.started = true;
+    atomic_store(&f->store->flush_asked, true);
+    for (unsigned i = 0; capacity(f) == size && checkpoint_of(f) == begun; i++) {
+        CHECK(i < 100);
+        pass(f, ms);
+        put_bytes(f, "key", (uint8_t)i, 30000);
+    }
+    f->store->flusher.started = false;
+}
+
+TEST(who_finds_the_log_full_lets_it_grow_if_it_fills_fast_and_else_makes_a_checkpoint)
+{
+    for (unsigned is_slow = 0; is_slow < 2; is_slow++) {
+        struct fixture f;
+        uint64_t size, begun;
+
+        begin_with_room(&f, CAP);
+        size = capacity(&f);
+        begun = checkpoint_of(&f);
+        fill_without_flusher(&f, is_slow ? 100 : 0);
+        CHECK_EQ(capacity(&f) > size, !is_slow);
+        CHECK_EQ(checkpoint_of(&f) > begun, is_slow != 0);
+        end(&f);
+    }
+}

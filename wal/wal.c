@@ -149,6 +149,7 @@ static void warm_cache(struct tkv_wal *wal, uint64_t from, uint64_t to)
 
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
 {
+    const uint64_t before = wal->ring.end; /* changed here only */
     bool is_lost;
     int result;
 
@@ -166,10 +167,10 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
         (void)wal->os->truncate(wal->os, wal->fd, wal->ring.end);
         return fail_extend(err, result, end);
     }
-    warm_cache(wal, wal->ring.end, end);
     tkv_mutex_lock(wal->lock);
     wal->ring.end = end;
     tkv_mutex_unlock(wal->lock);
+    warm_cache(wal, before, end); /* writers have the rest of the old room meanwhile */
     return TKV_OK;
 }
 

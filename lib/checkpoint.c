@@ -292,12 +292,13 @@ static enum tkv_status write_header(struct tkv_store *store, bool clean,
 }
 
 /* A generation that was not written is used again: the next one would go over the newest. */
-static enum tkv_status write_next_header(struct tkv_store *store, struct tkv_error *err)
+static enum tkv_status write_next_header(struct tkv_store *store, bool clean,
+                                         struct tkv_error *err)
 {
     enum tkv_status status;
 
     store->checkpoint.generation++;
-    status = write_header(store, false, false, err);
+    status = write_header(store, clean, false, err);
     if (status != TKV_OK)
         store->checkpoint.generation--;
     return status;
@@ -310,12 +311,26 @@ enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_erro
     if (status != TKV_OK)
         return note_failure(store, status);
     /* With a header that names it, an older manifest put in its place is told apart. */
-    return note_failure(store, write_next_header(store, err));
+    return note_failure(store, write_next_header(store, false, err));
 }
 
 enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err)
 {
-    return note_failure(store, write_next_header(store, err));
+    return note_failure(store, write_next_header(store, false, err));
+}
+
+enum tkv_status tkv_checkpoint_restarted(struct tkv_store *store,
+                                         const struct tkv_ring_place *place,
+                                         struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    store->checkpoint.position = place->position;
+    store->checkpoint.file_offset = place->file_offset;
+    status = write_next_header(store, true, err);
+    if (status == TKV_OK)
+        status = write_next_header(store, true, err);
+    return note_failure(store, status);
 }
 
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err)
@@ -325,7 +340,7 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
     tkv_wal_state(&store->wal, &state);
     if (state.poisoned != TKV_OK || state.durable <= store->marked)
         return TKV_OK;
-    return note_failure(store, write_next_header(store, err));
+    return note_failure(store, write_next_header(store, false, err));
 }
 
 /* ---- All together ---------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * log_room.c - room in the log: when a checkpoint is due, and when the log grows instead.
- * It never grows into the disk's reserve (space.c).
+ * It never grows into the disk's reserve (space.c). A store that is closed gives most of it back.
  *
  * When something fails: growing is an improvement as long as a checkpoint makes room; without
  * either, the writer that asked is refused. A growth of unknown fate poisons the store.
@@ -103,6 +103,34 @@ enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error 
             tkv_retire(store);
     }
     tkv_mutex_unlock(&store->upkeep);
+    return status;
+}
+
+/* A log that has grown is read whole by the next opening, from the device: 64 MiB take longer
+ * than the index of a million keys. */
+#define KEPT_SHARE 8u /* of the cap */
+
+static uint64_t kept_end(const struct tkv_store *store)
+{
+    const uint64_t share =
+        store->wal.size_max / KEPT_SHARE / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+
+    return share > TKV_WAL_SIZE_FIRST ? share : TKV_WAL_SIZE_FIRST;
+}
+
+enum tkv_status tkv_log_room_shrink(struct tkv_store *store, struct tkv_error *err)
+{
+    struct tkv_ring_place place;
+    struct tkv_wal_state state;
+    enum tkv_status status;
+
+    tkv_wal_state(&store->wal, &state);
+    if (state.end <= kept_end(store) || state.used > 0)
+        return TKV_OK;
+    tkv_wal_restart(&store->wal, kept_end(store), &place);
+    status = tkv_checkpoint_restarted(store, &place, err);
+    if (status == TKV_OK)
+        tkv_wal_cut(&store->wal);
     return status;
 }
 

@@ -243,6 +243,11 @@ enum tkv_status tkv_checkpoint_renewed(struct tkv_store *store, struct tkv_error
 /* Repeat the last checkpoint in the other header block: what an opening says about the log's
  * new identity must survive damage to one of them. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err);
+/* The log is empty and begins anew at `place`: both headers say so, and that the store was closed
+ * properly. With `upkeep` held. */
+enum tkv_status tkv_checkpoint_restarted(struct tkv_store *store,
+                                         const struct tkv_ring_place *place,
+                                         struct tkv_error *err);
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
 
@@ -292,6 +297,9 @@ bool tkv_log_room_is_low(struct tkv_store *store);
 void tkv_log_room_grow(struct tkv_store *store);
 /* Likewise, and checkpoint if one is due. */
 enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err);
+/* Of a store that is being closed, after its last checkpoint: give back what the log has grown by
+ * beyond an eighth of its cap. Fails only where the store is poisoned. With `upkeep` held. */
+enum tkv_status tkv_log_room_shrink(struct tkv_store *store, struct tkv_error *err);
 /* The log's owner: there must be room for `extent` bytes. Takes `upkeep`. */
 enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err);
 

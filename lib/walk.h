@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * walk.h - every record of a data file in the order of the file, dead ones and deletes
- * included, verified where they lie in memory or read in large chunks. Recovery, compaction and verify share it, so
- * they cannot disagree about what a file holds.
+ * included, verified where they lie in memory or read in large chunks. Recovery, compaction and
+ * verify share it, so they cannot disagree about what a file holds.
  *
  *     tkv_walk_begin(&walk, file, end);
  *     while (tkv_walk_next(&walk))
@@ -27,7 +27,7 @@ struct tkv_walk {
     enum tkv_status status;
     struct tkv_error error; /* meaningful with a status other than TKV_OK */
 
-    bool trusts_tail; /* set after begin: what is in a memory tail was encoded by this process */
+    bool trusts_tail; /* set after begin: this process has encoded what a tail holds */
 
     struct tkv_datafile *file;
     uint64_t next, end;

@@ -213,3 +213,147 @@ TEST(who_finds_the_log_full_lets_it_grow_if_it_fills_fast_and_else_makes_a_check
         end(&f);
     }
 }
+
+/* ---- Given back when the store is closed ---------------------------------------------------- */
+
+#define KEPT (1u << 20) /* an eighth of CAP */
+
+/* An open store whose log has grown to its cap; three keys are live. */
+static void begin_grown(struct fixture *f, enum tkv_durability durability)
+{
+    static const char *const keys[] = {"a", "b", "c"};
+
+    begin_closed(f);
+    f->options.durability = durability;
+    f->options.wal_size_max = CAP;
+    f->options.data_file_size_min = f->options.data_file_size_max = 4u << 20;
+    open_again(f);
+    for (unsigned i = 0; i < 1000 && f->store->wal.ring.end < CAP; i++)
+        put_bytes(f, keys[i % 3], (uint8_t)i, 30000);
+    CHECK_EQ(f->store->wal.ring.end, CAP);
+    for (unsigned i = 0; i < 3; i++)
+        put_bytes(f, keys[i], (uint8_t)(i + 1), 30000);
+}
+
+static void check_keys(struct fixture *f)
+{
+    check_byte(f, "a", 1);
+    check_byte(f, "b", 2);
+    check_byte(f, "c", 3);
+}
+
+TEST(a_closed_store_keeps_an_eighth_of_its_log_and_the_next_life_lets_it_grow_again)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture f;
+
+        begin_grown(&f, i == 0 ? TKV_DURABILITY_NONE : TKV_DURABILITY_ALWAYS);
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+        CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), KEPT);
+        open_again(&f);
+        CHECK(f.report.clean);
+        CHECK_EQ(f.store->wal.ring.end, KEPT);
+        check_keys(&f);
+        for (unsigned k = 0; k < 400 && capacity(&f) < CAP - TKV_WAL_RING_START; k++)
+            put_bytes(&f, "other", (uint8_t)k, 30000);
+        CHECK_EQ(f.store->wal.ring.end, CAP);
+        kill_process(&f, SIMDISK_KILLED);
+        open_again(&f);
+        check_keys(&f);
+        end(&f);
+    }
+}
+
+/* Whichever header is read speaks of the log as it is. */
+TEST(a_log_that_was_given_back_does_without_either_header)
+{
+    for (unsigned block = 0; block < 2; block++) {
+        static const uint8_t zeros[TKV_BLOCK_SIZE];
+        struct fixture f;
+
+        begin_grown(&f, TKV_DURABILITY_NONE);
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+        overwrite(&f, "wal.log", (uint64_t)block * TKV_BLOCK_SIZE, zeros, sizeof zeros);
+        open_again(&f);
+        check_keys(&f);
+        end(&f);
+    }
+}
+
+static unsigned cuts;
+
+static void open_what_survives(const struct fixture *f, enum simdisk_model model,
+                               uint64_t choice)
+{
+    struct fixture after = {.options = f->options};
+
+    after.options.event_context = &after;
+    after.disk = simdisk_survivor(f->disk, model, choice, SIMDISK_PAGE);
+    open_again(&after);
+    check_keys(&after);
+    end(&after);
+    cuts++;
+}
+
+static void cut_power(struct simdisk *disk, enum simdisk_call call)
+{
+    const struct fixture *f = disk->context;
+
+    if ((call & SIMDISK_MUTATING) == 0)
+        return;
+    open_what_survives(f, SIMDISK_NOTHING_PENDING, 0);
+    open_what_survives(f, SIMDISK_KILLED, 0);
+    for (uint64_t choice = 0; choice < 3; choice++) {
+        open_what_survives(f, SIMDISK_SUBSET, choice);
+        open_what_survives(f, SIMDISK_TORN, choice);
+        open_what_survives(f, SIMDISK_SIZE_ONLY, choice);
+    }
+    open_what_survives(f, SIMDISK_TRASHED, 1);
+    open_what_survives(f, SIMDISK_ENTRIES_LOST, 1);
+}
+
+TEST(a_power_cut_while_a_grown_log_is_given_back_loses_nothing)
+{
+    struct fixture f;
+
+    begin_grown(&f, TKV_DURABILITY_ALWAYS);
+    f.disk->context = &f;
+    f.disk->before_call = cut_power;
+    cuts = 0;
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    f.disk->before_call = NULL;
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), KEPT);
+    CHECK(cuts > 60);
+    cut_power(f.disk, SIMDISK_WRITE); /* and after */
+    open_again(&f);
+    check_keys(&f);
+    end(&f);
+}
+
+/* Every call of closing fails once; what cannot be given back stays. */
+TEST(a_failure_while_a_grown_log_is_given_back_loses_nothing)
+{
+    bool is_beyond = false;
+
+    for (uint64_t at = 1; !is_beyond; at++) {
+        struct fixture f;
+
+        begin_grown(&f, TKV_DURABILITY_ALWAYS);
+        f.disk->fail_kinds = SIMDISK_MUTATING & SIMDISK_FALLIBLE;
+        f.disk->fail_count = f.disk->faults = 0;
+        f.disk->fail_errno = EIO;
+        f.disk->fail_at = at;
+        (void)tkv_close(f.store, &err);
+        f.store = NULL;
+        is_beyond = f.disk->faults == 0;
+        f.disk->fail_at = 0;
+        CHECK(!is_beyond || at > 6);
+        open_what_survives(&f, SIMDISK_NOTHING_PENDING, 0);
+        open_again(&f);
+        check_keys(&f);
+        end(&f);
+    }
+}

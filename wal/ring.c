@@ -64,6 +64,13 @@ void tkv_ring_release(struct tkv_ring *ring, const struct tkv_ring_place *place)
     ring->tail = *place;
 }
 
+void tkv_ring_restart(struct tkv_ring *ring, uint64_t end)
+{
+    assert(ring->head.position == ring->tail.position);
+    ring->head = ring->tail = next_lap(ring->head);
+    ring->end = end;
+}
+
 uint64_t tkv_ring_capacity(const struct tkv_ring *ring)
 {
     return ring->end - TKV_WAL_RING_START;

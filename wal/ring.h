@@ -40,6 +40,9 @@ void tkv_ring_advance(struct tkv_ring *ring, const struct tkv_ring_place *place,
 /* A checkpoint has made everything before `place`, an earlier head, superfluous. */
 void tkv_ring_release(struct tkv_ring *ring, const struct tkv_ring_place *place);
 
+/* An empty ring goes on at its start, where the next lap would, and ends at `end`. */
+void tkv_ring_restart(struct tkv_ring *ring, uint64_t end);
+
 uint64_t tkv_ring_used(const struct tkv_ring *ring);
 uint64_t tkv_ring_capacity(const struct tkv_ring *ring);
 

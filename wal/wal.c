@@ -174,6 +174,20 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
     return TKV_OK;
 }
 
+void tkv_wal_restart(struct tkv_wal *wal, uint64_t end, struct tkv_ring_place *ret_place)
+{
+    tkv_mutex_lock(wal->lock);
+    assert(end > TKV_WAL_RING_START && end % TKV_BLOCK_SIZE == 0);
+    tkv_ring_restart(&wal->ring, end);
+    *ret_place = wal->ring.head;
+    tkv_mutex_unlock(wal->lock);
+}
+
+void tkv_wal_cut(struct tkv_wal *wal)
+{
+    (void)wal->os->truncate(wal->os, wal->fd, wal->ring.end);
+}
+
 /* ---- Opening and closing --------------------------------------------------------- */
 
 static void init_buffers(struct tkv_wal *wal)

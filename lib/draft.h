@@ -48,7 +48,8 @@ enum tkv_status tkv_draft_put(struct tkv_store *store, struct tkv_draft *draft,
 bool tkv_draft_is_large(const struct tkv_store *store, size_t record_size);
 void tkv_draft_record(const struct tkv_draft *draft, size_t i, struct tkv_record *ret);
 
-/* Reserve index memory for keys whose hashes are known or, where they are 0, made; commit to the log, which applies it, and wake who has work now. */
+/* Reserve index memory, commit to the log, which applies it, and wake who has work now. Keys are
+ * hashed unless their items say how. */
 enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draft,
                                  struct tkv_error *err);
 /* It was not committed: remove the files that were written for it. */

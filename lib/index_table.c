@@ -70,17 +70,18 @@ static void move_to(struct tkv_index *index, struct shard *shard, UT_hash_bucket
                     unsigned log2) TKV_REQUIRES(shard->lock)
 {
     UT_hash_table *table = &shard->table;
+    UT_hash_bucket *old = table->buckets;
     const unsigned count = 1u << log2;
     const size_t old_size = buckets_size(shard);
 
     relink(index, shard, buckets, count);
-    if (table->buckets != shard->first)
-        free(table->buckets);
     table->buckets = buckets;
     table->num_buckets = count;
     table->log2_num_buckets = log2;
     publish_table(shard);
     add_bytes(shard, buckets_size(shard) - old_size);
+    if (old != shard->first) /* last: a forked child may free what it finds */
+        free(old);
 }
 
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)

@@ -254,7 +254,6 @@ static enum tkv_status for_each_entry(struct tkv_datafile *file, uint64_t from,
 
     tkv_walk_begin(&walk, file, atomic_load(&file->size));
     walk.next = from;
-    walk.trusts_tail = true;
     while (status == TKV_OK && tkv_walk_next(&walk)) {
         if (!entry_of(&walk, &entry))
             status = tkv_fail_corrupt(err, file->name, walk.offset, walk.record.seq,

@@ -3,7 +3,7 @@
  * log_room.c - room in the log: when a checkpoint is due, and when the log grows instead.
  * It never grows into the disk's reserve (space.c). A store that is closed gives most of it back.
  *
- * When something fails: growing is an improvement as long as a checkpoint makes room; without
+ * When something fails: shrinking is an improvement only. Growing is one as long as a checkpoint makes room; without
  * either, the writer that asked is refused. A growth of unknown fate poisons the store.
  *
  * Threads: any; all but tkv_log_room_is_low() may take `upkeep`.
@@ -75,7 +75,7 @@ static void grow_if_busy(struct tkv_store *store)
                                   atomic_load(&store->log_capacity) / 4)
         return;
     tkv_wal_state(&store->wal, &state);
-    if (state.wrapped)
+    if (state.wrapped || state.poisoned != TKV_OK)
         return;
     store->growth_tried = atomic_load(&store->log_head);
     (void)grow_log(store, 0, NULL);
@@ -113,25 +113,27 @@ enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error 
 static uint64_t kept_end(const struct tkv_store *store)
 {
     const uint64_t share =
-        store->wal.size_max / KEPT_SHARE / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+        store->options.wal_size_max / KEPT_SHARE / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
 
     return share > TKV_WAL_SIZE_FIRST ? share : TKV_WAL_SIZE_FIRST;
 }
 
-enum tkv_status tkv_log_room_shrink(struct tkv_store *store, struct tkv_error *err)
+static enum tkv_status shrink_ring(struct tkv_store *store)
 {
     struct tkv_ring_place place;
+
+    tkv_wal_restart(&store->wal, kept_end(store), &place);
+    return tkv_checkpoint_restarted(store, &place, NULL);
+}
+
+void tkv_log_room_shrink(struct tkv_store *store)
+{
     struct tkv_wal_state state;
-    enum tkv_status status;
 
     tkv_wal_state(&store->wal, &state);
-    if (state.end <= kept_end(store) || state.used > 0)
-        return TKV_OK;
-    tkv_wal_restart(&store->wal, kept_end(store), &place);
-    status = tkv_checkpoint_restarted(store, &place, err);
-    if (status == TKV_OK)
-        tkv_wal_cut(&store->wal);
-    return status;
+    if (state.end > kept_end(store) && state.used == 0 && shrink_ring(store) != TKV_OK)
+        return;
+    tkv_wal_cut(&store->wal);
 }
 
 bool tkv_log_room_is_low(struct tkv_store *store)

@@ -298,7 +298,7 @@ static enum tkv_status last_checkpoint(struct tkv_store *store, struct tkv_error
     if (status == TKV_OK) {
         tkv_retire(store);
         write_last_hints(store);
-        status = tkv_log_room_shrink(store, err);
+        tkv_log_room_shrink(store);
     }
     tkv_mutex_unlock(&store->upkeep);
     return status;

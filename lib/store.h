@@ -297,9 +297,10 @@ bool tkv_log_room_is_low(struct tkv_store *store);
 void tkv_log_room_grow(struct tkv_store *store);
 /* Likewise, and checkpoint if one is due. */
 enum tkv_status tkv_log_room_maintain(struct tkv_store *store, struct tkv_error *err);
-/* Of a store that is being closed, after its last checkpoint: give back what the log has grown by
- * beyond an eighth of its cap. Fails only where the store is poisoned. With `upkeep` held. */
-enum tkv_status tkv_log_room_shrink(struct tkv_store *store, struct tkv_error *err);
+/* Of a store that is being closed, after its last checkpoint: give back what the log has beyond
+ * an eighth of its cap. Failing to is harmless, but for the store being poisoned perhaps. With
+ * `upkeep` held. */
+void tkv_log_room_shrink(struct tkv_store *store);
 /* The log's owner: there must be room for `extent` bytes. Takes `upkeep`. */
 enum tkv_status tkv_log_room_make(void *context, uint64_t extent, struct tkv_error *err);
 

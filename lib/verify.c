@@ -75,7 +75,7 @@ static uint64_t end_of(struct tkv_store *store, struct tkv_datafile *file, bool 
         return atomic_load_explicit(&file->size, memory_order_acquire);
     }
     tkv_mutex_lock(&store->upkeep);
-    *ret_sealed = file->durable_sealed;
+    *ret_sealed = file->durable_sealed || store->options.read_only;
     end = file->durable;
     tkv_mutex_unlock(&store->upkeep);
     return end;

@@ -28,7 +28,6 @@ void tkv_walk_end(struct tkv_walk *walk)
 /* Nothing is copied of a file that is mapped, or of a memory tail: the reference keeps both. */
 static bool find_in_memory(struct tkv_walk *walk, size_t left)
 {
-    const uint8_t *tail = atomic_load_explicit(&walk->file->tail, memory_order_acquire);
     bool outside;
     const uint8_t *bytes = tkv_datafile_view(walk->file, walk->next, left, &outside);
 
@@ -37,8 +36,6 @@ static bool find_in_memory(struct tkv_walk *walk, size_t left)
     walk->bytes = bytes;
     walk->bytes_offset = walk->next;
     walk->bytes_size = left;
-    walk->is_tail = tail != NULL && walk->next >= walk->file->tail_start &&
-                    bytes == tail + (walk->next - walk->file->tail_start);
     return true;
 }
 
@@ -79,20 +76,12 @@ static bool load(struct tkv_walk *walk, size_t size)
     walk->bytes = walk->buffer;
     walk->bytes_offset = walk->next;
     walk->bytes_size = want;
-    walk->is_tail = false;
     return true;
 }
 
 static const uint8_t *at_next(const struct tkv_walk *walk)
 {
     return walk->bytes + (walk->next - walk->bytes_offset);
-}
-
-static bool read_record(struct tkv_walk *walk, struct tkv_slice bytes)
-{
-    if (walk->trusts_tail && walk->is_tail)
-        return tkv_record_parse(bytes, &walk->record) == TKV_RECORD_GOOD;
-    return tkv_record_decode(bytes, &walk->record) == TKV_RECORD_GOOD;
 }
 
 /* The record at `next` is whole and verified. */
@@ -109,7 +98,7 @@ static bool decode(struct tkv_walk *walk, uint64_t left)
         return false;
     if (!load(walk, size))
         return false;
-    if (!read_record(walk, tkv_bytes(at_next(walk), size)))
+    if (tkv_record_decode(tkv_bytes(at_next(walk), size), &walk->record) != TKV_RECORD_GOOD)
         return false;
     walk->size = size;
     return true;

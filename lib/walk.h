@@ -27,14 +27,11 @@ struct tkv_walk {
     enum tkv_status status;
     struct tkv_error error; /* meaningful with a status other than TKV_OK */
 
-    bool trusts_tail; /* set after begin: this process has encoded what a tail holds */
-
     struct tkv_datafile *file;
     uint64_t next, end;
     const uint8_t *bytes; /* of the file: where they lie in memory, or in `buffer` */
     uint64_t bytes_offset;
     size_t bytes_size;
-    bool is_tail; /* they lie in the memory tail */
     uint8_t *buffer;
     size_t buffer_capacity;
 };

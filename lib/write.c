@@ -88,19 +88,29 @@ enum tkv_status tkv_put_expiring(struct tkv_store *store, struct tkv_slice key,
 
 /* A key that is not in the index has no record that needs hiding. While its line arrives the
  * record is encoded. */
-static enum tkv_status delete (struct tkv_store *store, struct tkv_slice key,
-                               bool *ret_existed, struct tkv_error *err) {
+static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
+                                  bool *ret_existed, struct tkv_error *err)
+{
     const struct tkv_record record = {.kind = TKV_RECORD_DELETE, .key = key};
-    const uint64_t hash = tkv_index_hash(store->index, key); struct tkv_draft draft;
+    const uint64_t hash = tkv_index_hash(store->index, key);
+    struct tkv_error reason;
+    struct tkv_draft draft;
     enum tkv_status status;
 
-    tkv_index_prefetch(store->index, hash); tkv_draft_init(&draft);
-    status = tkv_draft_add(&draft, &record, err);
-    if (status == TKV_OK && tkv_index_find_to_remove(store->index, key, hash)){
-        draft.items[0].key_hash = hash; status = tkv_draft_commit(store, &draft, err);
-        *ret_existed = status == TKV_OK && draft.items[0].existed;}
-tkv_draft_release(&draft);
-return status;
+    tkv_index_prefetch(store->index, hash);
+    tkv_draft_init(&draft);
+    status = tkv_draft_add(&draft, &record, &reason);
+    if (!tkv_index_find_to_remove(store->index, key, hash)) {
+        status = TKV_OK;
+    } else if (status != TKV_OK) {
+        tkv_error_copy(err, &reason);
+    } else {
+        draft.items[0].key_hash = hash;
+        status = tkv_draft_commit(store, &draft, err);
+        *ret_existed = status == TKV_OK && draft.items[0].existed;
+    }
+    tkv_draft_release(&draft);
+    return status;
 }
 
 enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *ret_existed,
@@ -112,7 +122,7 @@ enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *
     if (status == TKV_OK)
         status = tkv_write_check(key, tkv_bytes(NULL, 0), err);
     if (status == TKV_OK)
-        status = delete (store, key, &existed, err);
+        status = delete_key(store, key, &existed, err);
     if (status == TKV_OK && ret_existed != NULL)
         *ret_existed = existed;
     return status;

@@ -185,7 +185,10 @@ void tkv_wal_restart(struct tkv_wal *wal, uint64_t end, struct tkv_ring_place *r
 
 void tkv_wal_cut(struct tkv_wal *wal)
 {
-    (void)wal->os->truncate(wal->os, wal->fd, wal->ring.end);
+    uint64_t size;
+
+    if (wal->os->file_size(wal->os, wal->fd, &size) >= 0 && size > wal->ring.end)
+        (void)wal->os->truncate(wal->os, wal->fd, wal->ring.end);
 }
 
 /* ---- Opening and closing --------------------------------------------------------- */

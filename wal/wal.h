@@ -193,9 +193,11 @@ void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place);
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err);
 
 /* An empty log that will be written to no more: its ring ends at `end` from now on, and begins
- * anew at *ret_place, for a checkpoint. Once both headers say so, tkv_wal_cut() gives the rest of
- * the file back; failing to leaves it there for the next life, which grows over it. */
+ * anew at *ret_place, for a checkpoint. */
 void tkv_wal_restart(struct tkv_wal *wal, uint64_t end, struct tkv_ring_place *ret_place);
+
+/* Give back what the file has beyond the ring, once both headers know where that ends. Failing to
+ * is harmless, as is a power cut that brings it back. Nobody writes any more. */
 void tkv_wal_cut(struct tkv_wal *wal);
 
 /* Refuse every later commit with `status`. The first call counts. */

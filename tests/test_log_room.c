@@ -214,6 +214,46 @@ TEST(who_finds_the_log_full_lets_it_grow_if_it_fills_fast_and_else_makes_a_check
     }
 }
 
+static unsigned syncs;
+
+static void count_syncs(struct simdisk *disk, enum simdisk_call call)
+{
+    (void)disk;
+    syncs += call == SIMDISK_SYNC;
+}
+
+TEST(a_log_whose_sync_has_failed_does_not_grow_which_would_sync_it_again)
+{
+    struct fixture f;
+    uint64_t size;
+
+    begin_closed(&f);
+    f.disk->no_direct_sync = true;
+    f.options.durability = TKV_DURABILITY_NONE;
+    f.options.wal_size_max = CAP;
+    open_again(&f);
+    size = capacity(&f);
+    f.store->flusher.started = true; /* nobody sees to the log */
+    atomic_store(&f.store->flush_asked, true);
+    while (used(&f) <= size / 4)
+        put_bytes(&f, "key", 1, 30000);
+    f.disk->fail_kinds = SIMDISK_SYNC;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    CHECK_EQ(tkv_sync(f.store, &err), TKV_IO);
+    syncs = 0;
+    f.disk->before_call = count_syncs;
+    tkv_log_room_grow(f.store);
+    f.disk->before_call = NULL;
+    CHECK_EQ(syncs, 0);
+    CHECK_EQ(capacity(&f), size);
+    f.store->flusher.started = false;
+    CHECK(tkv_close(f.store, &err) != TKV_OK);
+    f.store = NULL;
+    end(&f);
+}
+
 /* ---- Given back when the store is closed ---------------------------------------------------- */
 
 #define KEPT (1u << 20) /* an eighth of CAP */
@@ -263,6 +303,44 @@ TEST(a_closed_store_keeps_an_eighth_of_its_log_and_the_next_life_lets_it_grow_ag
         check_keys(&f);
         end(&f);
     }
+}
+
+TEST(a_log_that_could_not_be_cut_is_cut_by_the_next_closing)
+{
+    struct fixture f;
+
+    begin_grown(&f, TKV_DURABILITY_NONE);
+    f.disk->fail_kinds = SIMDISK_TRUNCATE;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_count = 0;
+    f.disk->fail_at = 1;
+    CHECK_OK(tkv_close(f.store, &err)); /* the store is whole */
+    f.store = NULL;
+    f.disk->fail_at = 0;
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), CAP);
+    open_again(&f);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), KEPT);
+    end(&f);
+}
+
+TEST(a_log_above_a_cap_that_was_lowered_is_cut_by_the_first_closing)
+{
+    struct fixture f;
+
+    begin_grown(&f, TKV_DURABILITY_NONE);
+    CHECK_OK(tkv_checkpoint(f.store, &err)); /* its header knows how long the log is */
+    kill_process(&f, SIMDISK_KILLED);
+    f.options.wal_size_max = 2u << 20;
+    open_again(&f);
+    CHECK_EQ(f.store->wal.ring.end, CAP);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), KEPT);
+    open_again(&f);
+    check_keys(&f);
+    end(&f);
 }
 
 /* Whichever header is read speaks of the log as it is. */

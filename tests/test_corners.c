@@ -442,3 +442,30 @@ TEST(a_data_file_of_another_store_stays_when_it_cannot_be_read)
     CHECK(opened > 0);
     simdisk_free(other);
 }
+
+/* ---- Behind padding ------------------------------------------------------------------ */
+
+/* Zeros and the bytes behind them can look like a record to all but its checksum. */
+TEST(a_hint_is_made_of_records_behind_any_padding)
+{
+    static const size_t sizes[] = {0, 1, 2, 3, 255, 256, 300, 600, 1000, 1023, 1024, 30000};
+    const size_t overhead = TKV_DATA_HEADER_SIZE + TKV_RECORD_HEADER_SIZE + 1;
+
+    for (size_t padding = 1; padding < TKV_RECORD_HEADER_SIZE; padding++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            struct fixture f;
+
+            begin(&f);
+            put_bytes(&f, "a", 1, TKV_BLOCK_SIZE - overhead - padding);
+            CHECK_OK(tkv_checkpoint(f.store, &err));
+            CHECK_EQ(atomic_load(&f.store->active->size), TKV_BLOCK_SIZE);
+            put_bytes(&f, "b", 2, sizes[i]);
+            open_again(&f);
+            CHECK_EQ(f.report.hints_used, 1);
+            CHECK_EQ(f.report.hints_rebuilt, 0);
+            check_byte(&f, "a", 1);
+            check_byte(&f, "b", sizes[i] > 0 ? 2 : 0);
+            end(&f);
+        }
+    }
+}

@@ -124,19 +124,36 @@ void bench_read_files(const char *path)
     (void)nftw(path, read_file, 16, FTW_PHYS);
 }
 
+/* NULL: there is no memory, and what comes is slower. */
+static volatile uint8_t *touch(size_t size, bool in_huge_pages)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    volatile uint8_t *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (in_huge_pages)
+        (void)madvise((void *)(uintptr_t)memory, size, MADV_HUGEPAGE);
+    for (size_t at = 0; at < size; at += page)
+        memory[at] = 0;
+    return memory;
+}
+
+/* Single pages come from other places than huge ones: both at once, so that it is not the same
+ * memory. */
 void bench_touch_memory(uint64_t bytes)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     const uint64_t most = (uint64_t)sysconf(_SC_PHYS_PAGES) * page / 4;
     const size_t size = (size_t)(bytes < most ? bytes : most);
-    volatile uint8_t *memory =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (memory == MAP_FAILED)
-        return; /* then it is slower */
-    for (size_t at = 0; at < size; at += (size_t)page)
-        memory[at] = 0;
-    (void)munmap((void *)(uintptr_t)memory, size);
+    volatile uint8_t *single = touch(size, false), *huge = touch(size, true);
+
+    if (single != NULL)
+        (void)munmap((void *)(uintptr_t)single, size);
+    if (huge != NULL)
+        (void)munmap((void *)(uintptr_t)huge, size);
 }
 
 /* Into a file that is there: where no control groups are mounted, none is made up. */

@@ -147,7 +147,6 @@ void bench_touch_memory(uint64_t bytes)
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     const uint64_t most = (uint64_t)sysconf(_SC_PHYS_PAGES) * page / 4;
     const size_t size = (size_t)(bytes < most ? bytes : most);
-
     volatile uint8_t *single = touch(size, false), *huge = touch(size, true);
 
     if (single != NULL)

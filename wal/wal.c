@@ -149,7 +149,7 @@ static void warm_cache(struct tkv_wal *wal, uint64_t from, uint64_t to)
 
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
 {
-    const uint64_t before = wal->ring.end; /* changed here only */
+    const uint64_t before = wal->ring.end; /* its owner calls one at a time */
     bool is_lost;
     int result;
 

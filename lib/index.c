@@ -44,12 +44,11 @@ static void unreserve_entry(struct tkv_index *index, size_t size)
     tkv_latch_release(&index->arena_lock);
 }
 
-void tkv_index_prepare(struct tkv_index *index)
+static void prepare_arena(struct tkv_index *index)
 {
     struct tkv_chunk *chunk = NULL;
     bool wanted;
 
-    tkv_index_grow_ahead(index);
     tkv_latch_take(&index->arena_lock);
     wanted = tkv_chunks_want_more(tkv_arena_chunks(index->arena));
     tkv_latch_release(&index->arena_lock);
@@ -61,6 +60,12 @@ void tkv_index_prepare(struct tkv_index *index)
     tkv_chunks_add(tkv_arena_chunks(index->arena), chunk);
     publish_arena(index, index->count);
     tkv_latch_release(&index->arena_lock);
+}
+
+void tkv_index_prepare(struct tkv_index *index)
+{
+    prepare_arena(index); /* first: it is used up sooner */
+    tkv_index_grow_ahead(index);
 }
 
 void tkv_index_trim(struct tkv_index *index)

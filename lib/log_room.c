@@ -3,8 +3,9 @@
  * log_room.c - room in the log: when a checkpoint is due, and when the log grows instead.
  * It never grows into the disk's reserve (space.c). A store that is closed gives most of it back.
  *
- * When something fails: shrinking is an improvement only. Growing is one as long as a checkpoint makes room; without
- * either, the writer that asked is refused. A growth of unknown fate poisons the store.
+ * When something fails: shrinking is an improvement only. Growing is one as long as a checkpoint
+ * makes room; without either, the writer that asked is refused. A growth of unknown fate poisons
+ * the store.
  *
  * Threads: any; all but tkv_log_room_is_low() may take `upkeep`.
  */

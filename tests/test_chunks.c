@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_chunks - pages are aligned and never overlap, memory is got ready only for who grows,
- * numbers are right, and it all goes back to the system. The linker wraps malloc, mmap and munmap, so that any of
- * them can fail and mappings can be counted.
+ * numbers are right, and it all goes back to the system. The linker wraps malloc, mmap and
+ * munmap, so that any of them can fail and mappings can be counted.
  */
 #include "chunks.h"
 #include "test.h"

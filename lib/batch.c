@@ -178,6 +178,6 @@ enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch
         status = tkv_space_check(store, batch->draft.size, err);
     if (status != TKV_OK)
         return status;
-    tkv_upkeep_pace(store, batch->draft.user_bytes);
+    tkv_pace_writer(store, batch->draft.user_bytes);
     return write_batch(store, batch, err);
 }

@@ -433,13 +433,16 @@ void tkv_upkeep_expire(struct tkv_store *store);
 void tkv_upkeep_after_write(struct tkv_store *store);
 /* Write memory tails now and look how much space is left. Takes `upkeep`. */
 void tkv_upkeep_flush(struct tkv_store *store);
-/* The compactor's token bucket: account for `bytes` copied, and sleep when that was too fast. */
-void tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
-                          uint64_t *from_us, size_t bytes);
-/* Wait a little when the compactor is behind. */
-void tkv_upkeep_pace(struct tkv_store *store, size_t bytes);
 /* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
 void tkv_upkeep_before_wait(void *context, unsigned writers);
+
+/* ---- pace.c: writers and the compactor ------------------------------------------------ */
+
+/* Before `bytes` are written: wait a little when the compactor is behind. */
+void tkv_pace_writer(struct tkv_store *store, size_t bytes);
+/* The compactor's token bucket: account for `bytes` copied, and sleep when that was too fast. */
+void tkv_pace_copy(struct tkv_store *store, uint64_t *bytes_copied, uint64_t *from_us,
+                   size_t bytes);
 
 /* ---- judge.c: which deletes are still needed ------------------------------------- */
 

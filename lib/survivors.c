@@ -123,8 +123,7 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     if (status != TKV_OK)
         return status;
     if (survivors->is_paced)
-        tkv_upkeep_pace_copy(store, &survivors->paced_bytes, &survivors->paced_from_us,
-                             size);
+        tkv_pace_copy(store, &survivors->paced_bytes, &survivors->paced_from_us, size);
     offset = tkv_datafile_append(*output, bytes, size);
     tkv_datafile_note_record(*output, offset, record->seq,
                              record->kind == TKV_RECORD_DELETE);

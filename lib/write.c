@@ -50,7 +50,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
     status = tkv_space_check(store, key.size + value.size, err);
     if (status != TKV_OK)
         return status;
-    tkv_upkeep_pace(store, key.size + value.size);
+    tkv_pace_writer(store, key.size + value.size);
     tkv_draft_init(&draft);
     status = tkv_draft_put(store, &draft, key, value, expires_at_ms, err);
     if (status == TKV_OK) {

@@ -56,7 +56,7 @@ static bool naps_while_copying(struct fixture *f)
 
     naps = 0;
     for (unsigned i = 0; i < 64; i++)
-        tkv_upkeep_pace_copy(f->store, &bytes, &from_us, 64 * 1024);
+        tkv_pace_copy(f->store, &bytes, &from_us, 64 * 1024);
     return naps > 0;
 }
 
@@ -104,7 +104,7 @@ TEST(the_compactor_hurries_for_a_moment_after_a_writer_was_held_back)
 
     begin_beside_compactor(&f);
     set_sizes(&f, 2);
-    tkv_upkeep_pace(f.store, 100000);
+    tkv_pace_writer(f.store, 100000);
     CHECK_EQ(naps, 1);
     set_sizes(&f, 1.2);
     CHECK(!naps_while_copying(&f));
@@ -121,14 +121,14 @@ TEST(a_writer_is_slowed_above_the_limit_only_and_never_stopped)
 
     begin_beside_compactor(&f);
     set_sizes(&f, 1.3);
-    tkv_upkeep_pace(f.store, 1u << 30);
+    tkv_pace_writer(f.store, 1u << 30);
     CHECK_EQ(naps, 0);
     set_sizes(&f, 10);
-    tkv_upkeep_pace(f.store, 1u << 30);
+    tkv_pace_writer(f.store, 1u << 30);
     CHECK_EQ(naps, 1);
     CHECK_EQ(napped_ns, 20000000);
     f.store->reclaim_futile = 1; /* compacting brings nothing: waiting neither */
-    tkv_upkeep_pace(f.store, 1u << 30);
+    tkv_pace_writer(f.store, 1u << 30);
     CHECK_EQ(naps, 1);
     end_beside_compactor(&f);
 }
@@ -141,11 +141,11 @@ TEST(a_writer_is_not_slowed_for_what_a_compaction_has_copied_so_far)
     begin_beside_compactor(&f);
     set_sizes(&f, 1.2);
     f.store->copied_bytes = 4u << 20;
-    tkv_upkeep_pace(f.store, 100000);
+    tkv_pace_writer(f.store, 100000);
     CHECK_EQ(naps, 0);
     CHECK(!naps_while_copying(&f)); /* and the compactor hurries */
     f.store->copies_kept = f.store->copied_bytes;
-    tkv_upkeep_pace(f.store, 100000);
+    tkv_pace_writer(f.store, 100000);
     CHECK(naps > 0);
     f.store->copied_bytes = f.store->copies_kept = 0;
     end_beside_compactor(&f);

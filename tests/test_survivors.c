@@ -51,11 +51,11 @@ void __wrap_tkv_datafile_free_tail(struct tkv_datafile *file)
 
 static uint64_t paced_bytes; /* copied not faster than the store needs */
 
-void __wrap_tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
-                                 uint64_t *from_us, size_t bytes);
+void __wrap_tkv_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
+                          uint64_t *from_us, size_t bytes);
 
-void __wrap_tkv_upkeep_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
-                                 uint64_t *from_us, size_t bytes)
+void __wrap_tkv_pace_copy(struct tkv_store *store, uint64_t *bytes_copied,
+                          uint64_t *from_us, size_t bytes)
 {
     (void)store;
     (void)bytes_copied;

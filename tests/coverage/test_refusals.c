@@ -364,23 +364,23 @@ TEST(the_compactors_bucket_holds_it_back_only_while_there_is_no_hurry)
     struct fixture f;
 
     begin(&f);
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, 1000); /* too little to look at */
+    tkv_pace_copy(f.store, &copied, &from_us, 1000); /* too little to look at */
     CHECK_EQ(copied, 1000);
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* the first look */
+    tkv_pace_copy(f.store, &copied, &from_us, burst); /* the first look */
     CHECK_EQ(copied, 0);
     CHECK(from_us > 0);
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* too fast: sleeps */
+    tkv_pace_copy(f.store, &copied, &from_us, burst); /* too fast: sleeps */
     CHECK_EQ(copied, 0);
     f.disk->monotonic_us += 1000000;
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* not too fast */
+    tkv_pace_copy(f.store, &copied, &from_us, burst); /* not too fast */
     atomic_store(&f.store->disk_full, true);
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst); /* in a hurry */
+    tkv_pace_copy(f.store, &copied, &from_us, burst); /* in a hurry */
     atomic_store(&f.store->disk_full, false);
     tkv_usage_add(&f.store->other_bytes, UINT64_C(1) << 40);
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
+    tkv_pace_copy(f.store, &copied, &from_us, burst);
     tkv_usage_sub(&f.store->other_bytes, UINT64_C(1) << 40);
     from_us += 5000000; /* a clock that was set back must not make it sleep for ever */
-    tkv_upkeep_pace_copy(f.store, &copied, &from_us, burst);
+    tkv_pace_copy(f.store, &copied, &from_us, burst);
     CHECK(from_us < f.disk->monotonic_us + 1000);
     end(&f);
 }

@@ -30,13 +30,15 @@ from mutate import mutants  # noqa: E402
 
 CORE = ["wal/commit.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
         "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/flush.c", "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c",
-        "compactor/tombstones.c", "compactor/worker.c", "lib/reclaim.c", "lib/survivors.c", "lib/retire.c", "lib/judge.c"]
+        "compactor/tombstones.c", "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
+        "lib/retire.c", "lib/judge.c"]
 UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_replay", "test_log"],
          "wal/ring.c": ["test_ring", "test_log"], "wal/wal.c": ["test_wal", "test_log"],
          "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_log", "test_recover_damaged"],
          "lib/recover_state.c": ["test_recover_log", "test_recover", "test_recover_damaged"],
          "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
          "lib/survivors.c": ["test_survivors"], "lib/retire.c": ["test_retire", "test_survivors"], "lib/reclaim.c": ["test_survivors"],
+         "lib/condemned.c": ["test_survivors"],
          "lib/flush.c": ["test_flush_ahead"], "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor", "test_copy"],
@@ -50,7 +52,8 @@ CRASH = "test_crash --processes 1 --states 1200 --only "
 WORKLOADS = ["always_mixed", "none_mixed", "none_churn", "always_churn", "always_expiring", "always_large",
              "creation", "interval_mixed", "none_growth", "none_crash_chain", "always_compressed"]
 THREADS = ["test_store_real threads"]
-THREADED = {"wal/commit.c", "wal/wal.c", "compactor/worker.c", "lib/reclaim.c", "lib/survivors.c"}
+THREADED = {"wal/commit.c", "wal/wal.c", "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c",
+            "lib/survivors.c"}
 
 
 def parse(arguments):

@@ -358,8 +358,7 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
 {
     const struct bench_settings *s = scene->settings;
 
-    if (s->memory_limit != 0 ||
-        (w->store == BENCH_EMPTY && w->durability == BENCH_ALWAYS))
+    if (s->memory_limit != 0 || (w->store == BENCH_EMPTY && w->durability == BENCH_ALWAYS))
         return;
     bench_read_files(scene->path);
     bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));

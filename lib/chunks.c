@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* More is wanted below so many free pages, some 19,000 objects of 80 bytes or 10 ms of puts, and
+/* More is wanted below so many free pages, some 16,000 objects of 80 bytes or 8 ms of puts, and
  * once a chunk is a small share of the whole. */
-#define AHEAD_PAGES     24u
+#define AHEAD_PAGES     20u
 #define AHEAD_BYTES_MIN (4 * TKV_CHUNK_BYTES_MAX)
 #define TOUCH_BYTES     4096u
 

@@ -2,9 +2,10 @@
 /*
  * pace.c - a writer that is faster than the compactor is slowed, so that the directory stays
  * near its limit; a compactor that is fast enough copies at leisure, so that the device and the
- * processors are there for others. Both sleep in small naps, and nobody is ever stopped.
+ * processors are there for others. Both sleep in naps, and nobody is ever stopped.
  *
- * Threads: any; the compactor's for tkv_pace_copy(). No lock is held while sleeping.
+ * Threads: any for tkv_pace_writer(), which sleeps without a lock; the compactor's for
+ * tkv_pace_copy(), which sleeps with `compact` held and no other.
  */
 #include "store.h"
 

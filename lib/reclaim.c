@@ -9,8 +9,8 @@
  *   judge     the deletes (lib/judge.c)
  *   settle    write and sync the output
  *   publish   the manifest without the file, and before it whatever made a record dead: that
- *             must be at least as durable as the removal
- *   install   repoint the index, wait for the last reader, unlink
+ *             must be at least as durable as the removal (lib/condemned.h)
+ *   install   repoint the index; then the file is removed
  *
  * A failure before publish leaves the input as it was; what was appended to the output is
  * taken back. A failed sync of the output poisons the store, like any other.

@@ -423,7 +423,7 @@ void tkv_large_unreferenced(struct tkv_store *store,
 enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report *report,
                                 struct tkv_error *err);
 
-/* ---- upkeep.c: the background thread, and the same work done inline -------------- */
+/* ---- upkeep.c: the background threads, and the same work done inline ------------- */
 
 enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err);
 void tkv_upkeep_stop(struct tkv_store *store);
@@ -436,7 +436,7 @@ void tkv_upkeep_flush(struct tkv_store *store);
 /* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
 void tkv_upkeep_before_wait(void *context, unsigned writers);
 
-/* ---- pace.c: writers and the compactor ------------------------------------------------ */
+/* ---- pace.c: writers and the compactor ------------------------------------------- */
 
 /* Before `bytes` are written: wait a little when the compactor is behind. */
 void tkv_pace_writer(struct tkv_store *store, size_t bytes);

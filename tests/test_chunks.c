@@ -140,13 +140,20 @@ TEST(without_memory_for_a_large_chunk_there_is_a_small_one_or_none)
     end();
 }
 
-/* Until few pages are left of what is mapped. */
-static void use_up(unsigned *at)
+#define AHEAD 20u /* pages: with fewer left, more is wanted */
+
+/* Until `left` pages are left of what is mapped, after at least one. */
+static void use_up_to(unsigned *at, size_t left)
 {
     do {
         take(*at, *at + 1);
         (*at)++;
-    } while (chunks.free_pages >= 8);
+    } while (chunks.free_pages != left);
+}
+
+static void use_up(unsigned *at)
+{
+    use_up_to(at, AHEAD - 1);
 }
 
 TEST(more_is_wanted_by_who_grows_has_little_left_and_is_large)
@@ -155,18 +162,15 @@ TEST(more_is_wanted_by_who_grows_has_little_left_and_is_large)
 
     begin();
     CHECK(!tkv_chunks_want_more(&chunks));
-    use_up(&at);
+    use_up_to(&at, 0);
     CHECK(!tkv_chunks_want_more(&chunks)); /* small */
     take(at, 200);
     at = 200;
+    use_up_to(&at, AHEAD);
+    CHECK(!tkv_chunks_want_more(&chunks)); /* enough is left */
     use_up(&at);
     CHECK(tkv_chunks_want_more(&chunks));
     CHECK(!tkv_chunks_want_more(&chunks)); /* nothing was taken since */
-    while (chunks.free_pages < 8) {
-        take(at, at + 1);
-        at++;
-    }
-    CHECK(!tkv_chunks_want_more(&chunks)); /* enough is left */
     end();
 }
 

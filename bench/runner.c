@@ -353,7 +353,8 @@ static void write_and_die(struct scene *scene)
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
 /* Memory is there, and the store is in it. A fill takes the data, twice for those who hold it
- * twice, and an index; what begins with an empty store and waits for the device takes little. */
+ * twice, and an index. What begins with an empty store and waits for the device takes little, and
+ * who has a limit must not have more. */
 static void warm_up(const struct scene *scene, const struct bench_workload *w)
 {
     const struct bench_settings *s = scene->settings;

@@ -271,8 +271,6 @@ enum tkv_status tkv_replay_run(struct tkv_replay *replay, const uint8_t *file,
         status = apply(context, &group, file + place.offset + TKV_GROUP_HEADER_SIZE, err);
         if (status != TKV_OK)
             return status;
-        if (group.durable > scan.watermark)
-            scan.watermark = group.durable;
         end.position = place.position + extent;
         end.offset = place.offset + extent;
         replay->groups++;

@@ -199,7 +199,6 @@ static void init_buffers(struct tkv_wal *wal)
     for (unsigned i = 0; i < 2; i++) {
         struct tkv_wal_group_buffer *b = &wal->buffers[i];
 
-        memset(b, 0, sizeof *b);
         tkv_gate_init(&b->gate);
         b->last = &b->first;
     }

@@ -110,7 +110,7 @@ static bool add_page(struct tkv_arena *arena, unsigned number)
 {
     struct size_class *class = &arena->classes[number];
     struct tkv_chunk *chunk;
-    struct page *page = tkv_chunks_take(&arena->chunks, &chunk);
+    struct page *page = tkv_chunks_take(&arena->chunks, 1, &chunk);
 
     if (page == NULL)
         return false;
@@ -134,7 +134,7 @@ static void trim_class(struct tkv_arena *arena, struct size_class *class)
             break;
         tkv_list_remove(&last->link);
         class->free -= class->capacity;
-        tkv_chunks_give(&arena->chunks, last->chunk, last);
+        tkv_chunks_give(&arena->chunks, last->chunk, last, 1);
     }
 }
 

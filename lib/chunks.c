@@ -24,8 +24,7 @@ struct tkv_chunk {
     uint32_t number; /* TKV_NUMBERED_CHUNKS: none */
 };
 
-static_assert(TKV_CHUNK_BYTES_MAX / TKV_PAGE_BYTES <= 32,
-              "free_pages has a bit for every page");
+static_assert(TKV_RUN_PAGES_MAX == 32, "free_pages has a bit for every page");
 static_assert(TKV_CHUNK_BYTES_MAX / 8 == 1u << TKV_NUMBER_OFFSET_BITS,
               "a number has room for every object of a chunk");
 
@@ -98,17 +97,17 @@ static void adopt(struct tkv_chunks *chunks, struct tkv_chunk *chunk)
     number_chunk(chunks, chunk);
 }
 
-/* Of the size that there are enough others for, or a small one. */
-static struct tkv_chunk *next_chunk(struct tkv_chunks *chunks)
+/* Of the size that there are enough others for, or just for the run. */
+static struct tkv_chunk *next_chunk(struct tkv_chunks *chunks, size_t run_size)
 {
     struct tkv_chunk *chunk;
-    size_t size = TKV_PAGE_BYTES;
+    size_t size = run_size;
 
     while (size < TKV_CHUNK_BYTES_MAX && size * 2 <= chunks->bytes)
         size *= 2;
     chunk = map_chunk(size);
-    if (chunk == NULL && size > TKV_PAGE_BYTES)
-        chunk = map_chunk(TKV_PAGE_BYTES);
+    if (chunk == NULL && size > run_size)
+        chunk = map_chunk(run_size);
     if (chunk != NULL)
         adopt(chunks, chunk);
     return chunk;
@@ -183,23 +182,60 @@ void tkv_chunks_release(struct tkv_chunks *chunks)
 
 /* ---- Pages --------------------------------------------------------------------------- */
 
-void *tkv_chunks_take(struct tkv_chunks *chunks, struct tkv_chunk **ret_chunk)
-{
-    struct tkv_chunk *chunk = (struct tkv_chunk *)chunks->list.next;
-    unsigned at = 0;
+#define NO_RUN TKV_RUN_PAGES_MAX
 
-    if (tkv_list_is_empty(&chunks->list) || chunk->free_pages == 0) {
-        chunk = chunks->spare != NULL ? chunks->spare : next_chunk(chunks);
+/* The bits of a run that begins at page `at`. */
+static uint32_t run_mask(unsigned at, unsigned count)
+{
+    return (uint32_t)((UINT64_C(1) << count) - 1) << at;
+}
+
+/* Where a chunk has such a run free. Runs begin at multiples of their length, so that small
+ * ones leave room for long ones. */
+static unsigned find_run(const struct tkv_chunk *chunk, unsigned count)
+{
+    for (unsigned at = 0; at < TKV_RUN_PAGES_MAX; at += count) {
+        if ((run_mask(at, count) & ~chunk->free_pages) == 0)
+            return at;
+    }
+    return NO_RUN;
+}
+
+/* The first chunk that has one, in the list or else the spare one; NULL: none has. */
+static struct tkv_chunk *chunk_with_run(struct tkv_chunks *chunks, unsigned count)
+{
+    for (struct tkv_link *link = chunks->list.next; link != &chunks->list;
+         link = link->next) {
+        struct tkv_chunk *chunk = (struct tkv_chunk *)link;
+
+        if (chunk->free_pages == 0)
+            break; /* and so are all behind it */
+        if (find_run(chunk, count) != NO_RUN)
+            return chunk;
+    }
+    if (chunks->spare == NULL || find_run(chunks->spare, count) == NO_RUN)
+        return NULL;
+    enlist(chunks, chunks->spare);
+    chunks->spare = NULL;
+    return (struct tkv_chunk *)chunks->list.next;
+}
+
+void *tkv_chunks_take(struct tkv_chunks *chunks, unsigned count,
+                      struct tkv_chunk **ret_chunk)
+{
+    struct tkv_chunk *chunk = chunk_with_run(chunks, count);
+    unsigned at;
+
+    if (chunk == NULL) {
+        chunk = next_chunk(chunks, count * TKV_PAGE_BYTES);
         if (chunk == NULL)
             return NULL;
-        chunks->spare = NULL;
         enlist(chunks, chunk);
     }
-    while ((chunk->free_pages >> at & 1) == 0)
-        at++;
-    chunk->free_pages &= chunk->free_pages - 1;
-    chunks->free_pages--;
-    chunks->taken++;
+    at = find_run(chunk, count);
+    chunk->free_pages &= ~run_mask(at, count);
+    chunks->free_pages -= count;
+    chunks->taken += count;
     if (chunk->free_pages == 0) {
         tkv_list_remove(&chunk->link);
         tkv_list_insert_after(chunks->list.prev, &chunk->link);
@@ -208,13 +244,14 @@ void *tkv_chunks_take(struct tkv_chunks *chunks, struct tkv_chunk **ret_chunk)
     return chunk->base + at * TKV_PAGE_BYTES;
 }
 
-void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *page)
+void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *run,
+                     unsigned count)
 {
+    const size_t at = (size_t)((uint8_t *)run - chunk->base) / TKV_PAGE_BYTES;
     const bool was_full = chunk->free_pages == 0;
 
-    chunk->free_pages |= UINT32_C(1)
-                         << (size_t)((uint8_t *)page - chunk->base) / TKV_PAGE_BYTES;
-    chunks->free_pages++;
+    chunk->free_pages |= run_mask((unsigned)at, count);
+    chunks->free_pages += count;
     if (chunk->free_pages == chunk->all_pages) {
         retire(chunks, chunk);
     } else if (was_full) {

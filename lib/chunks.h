@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chunks.h - memory from the system by pages of 64 KiB, which an arena cuts into objects.
- * Pages come from chunks that grow from 64 KiB to 2 MiB and then ask for transparent huge
- * pages. A chunk whose last page is given back goes back to the system, except for one.
+ * chunks.h - memory from the system by pages of 64 KiB, which an arena cuts into objects and
+ * tables take by the run. Pages come from chunks that grow from 64 KiB to 2 MiB and then ask
+ * for transparent huge pages. A chunk whose last page is given back goes back to the system,
+ * except for one.
  *
  * Not thread-safe but for tkv_chunk_new(), and for tkv_chunks_object() of an object that is
  * taken; the owner serialises.
@@ -18,6 +19,7 @@
 #define TKV_PAGE_BYTES ((size_t)64 * 1024)
 
 #define TKV_CHUNK_BYTES_MAX ((size_t)2 * 1024 * 1024)
+#define TKV_RUN_PAGES_MAX   ((unsigned)(TKV_CHUNK_BYTES_MAX / TKV_PAGE_BYTES))
 
 /*
  * An object in a chunk has a number that is shorter than its address. 0 is none's: the first
@@ -56,9 +58,12 @@ uint32_t tkv_chunk_number(const struct tkv_chunk *chunk, const void *object);
 void tkv_chunks_init(struct tkv_chunks *chunks);    /* of zeroed memory */
 void tkv_chunks_release(struct tkv_chunks *chunks); /* and every page, taken or not */
 
-/* A page, aligned to its size. NULL: out of memory. *ret_chunk is what it is given back to. */
-void *tkv_chunks_take(struct tkv_chunks *chunks, struct tkv_chunk **ret_chunk);
-void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *page);
+/* A run of `count` pages, a power of two and no more than TKV_RUN_PAGES_MAX, aligned to a
+ * page. NULL: out of memory. *ret_chunk is what it is given back to, whole. */
+void *tkv_chunks_take(struct tkv_chunks *chunks, unsigned count,
+                      struct tkv_chunk **ret_chunk);
+void tkv_chunks_give(struct tkv_chunks *chunks, struct tkv_chunk *chunk, void *run,
+                     unsigned count);
 
 /*
  * The system clears a chunk when it is first touched, which takes longer than filling it.

@@ -16,15 +16,6 @@
 
 /* ---- The arena, shared by all shards --------------------------------------------- */
 
-/* Both counts have one writer at a time, so no read-modify-write is needed. */
-static void publish_arena(struct tkv_index *index, uint64_t count)
-    TKV_REQUIRES(index->arena_lock)
-{
-    atomic_store_explicit(&index->arena_bytes, tkv_arena_bytes(index->arena),
-                          memory_order_relaxed);
-    atomic_store_explicit(&index->count, count, memory_order_relaxed);
-}
-
 static bool reserve_entry(struct tkv_index *index, size_t size)
 {
     bool reserved;

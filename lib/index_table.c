@@ -53,43 +53,89 @@ static void relink(const struct tkv_index *index, struct shard *shard,
     }
 }
 
-/* Of empty lines, in `first` or of its own; NULL: there is no memory. */
-static UT_hash_bucket *new_buckets(struct shard *shard, unsigned log2)
-{
-    const size_t size = sizeof(UT_hash_bucket) << log2;
-    UT_hash_bucket *buckets = shard->first;
+/* 2^log2 buckets and where they come from. */
+struct memory {
+    UT_hash_bucket *buckets;
+    struct tkv_chunk *chunk; /* NULL: malloc, or the shard's first line */
+    unsigned log2;
+};
 
-    if (log2 > FIRST_LOG2)
-        buckets = aligned_alloc(LINE, size);
-    if (buckets != NULL)
-        memset(buckets, 0, size);
-    return buckets;
+static void *take_pages(struct tkv_index *index, unsigned count,
+                        struct tkv_chunk **ret_chunk)
+{
+    void *pages;
+
+    tkv_latch_take(&index->arena_lock);
+    pages = tkv_chunks_take(tkv_arena_chunks(index->arena), count, ret_chunk);
+    publish_arena(index, index->count);
+    tkv_latch_release(&index->arena_lock);
+    return pages;
 }
 
-static void move_to(struct tkv_index *index, struct shard *shard, UT_hash_bucket *buckets,
-                    unsigned log2) TKV_REQUIRES(shard->lock)
+static void give_pages(struct tkv_index *index, const struct memory *memory)
+{
+    tkv_latch_take(&index->arena_lock);
+    tkv_chunks_give(tkv_arena_chunks(index->arena), memory->chunk, memory->buckets,
+                    pages_of_table(memory->log2));
+    publish_arena(index, index->count);
+    tkv_latch_release(&index->arena_lock);
+}
+
+/* Of empty lines; buckets are NULL: there is no memory. */
+static struct memory new_memory(struct tkv_index *index, struct shard *shard, unsigned log2)
+{
+    const size_t size = sizeof(UT_hash_bucket) << log2;
+    const unsigned pages = pages_of_table(log2);
+    struct memory memory = {.buckets = shard->first, .log2 = log2};
+
+    if (pages != 0)
+        memory.buckets = take_pages(index, pages, &memory.chunk);
+    else if (log2 > FIRST_LOG2)
+        memory.buckets = aligned_alloc(LINE, size);
+    if (memory.buckets != NULL)
+        memset(memory.buckets, 0, size);
+    return memory;
+}
+
+static void free_memory(struct tkv_index *index, const struct shard *shard,
+                        const struct memory *memory)
+{
+    if (memory->chunk != NULL)
+        give_pages(index, memory);
+    else if (memory->buckets != shard->first)
+        free(memory->buckets);
+}
+
+static struct memory memory_of(const struct shard *shard) TKV_REQUIRES(shard->lock)
+{
+    return (struct memory){.buckets = shard->table.buckets,
+                           .chunk = shard->chunk,
+                           .log2 = shard->table.log2_num_buckets};
+}
+
+static void move_to(struct tkv_index *index, struct shard *shard,
+                    const struct memory *memory) TKV_REQUIRES(shard->lock)
 {
     UT_hash_table *table = &shard->table;
-    UT_hash_bucket *old = table->buckets;
-    const unsigned count = 1u << log2;
+    const struct memory old = memory_of(shard);
     const size_t old_size = buckets_size(shard);
 
-    relink(index, shard, buckets, count);
-    table->buckets = buckets;
-    table->num_buckets = count;
-    table->log2_num_buckets = log2;
+    relink(index, shard, memory->buckets, 1u << memory->log2);
+    table->buckets = memory->buckets;
+    table->num_buckets = 1u << memory->log2;
+    table->log2_num_buckets = memory->log2;
+    shard->chunk = memory->chunk;
     publish_table(shard);
     add_bytes(shard, buckets_size(shard) - old_size);
-    if (old != shard->first) /* last: a forked child may free what it finds */
-        free(old);
+    free_memory(index, shard, &old); /* last: a forked child may free what it finds */
 }
 
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)
 {
-    UT_hash_bucket *buckets = new_buckets(shard, log2);
+    const struct memory memory = new_memory(index, shard, log2);
 
-    if (buckets != NULL)
-        move_to(index, shard, buckets, log2);
+    if (memory.buckets != NULL)
+        move_to(index, shard, &memory);
 }
 
 /* ---- Ahead of those who add ------------------------------------------------------- */
@@ -109,22 +155,25 @@ static unsigned next_log2(const struct tkv_index *index, struct shard *shard)
 
 static void grow_ahead(struct tkv_index *index, struct shard *shard)
 {
-    UT_hash_bucket *buckets;
+    struct memory memory = {.buckets = NULL};
+    bool was_used = false;
     unsigned log2;
 
     tkv_latch_take(&shard->lock);
     log2 = next_log2(index, shard);
     tkv_latch_release(&shard->lock);
-    buckets = log2 != 0 ? new_buckets(shard, log2) : NULL;
-    if (buckets == NULL)
+    if (log2 != 0)
+        memory = new_memory(index, shard, log2);
+    if (memory.buckets == NULL)
         return;
     tkv_latch_take(&shard->lock);
     if (shard->table.log2_num_buckets == log2 - 1) {
-        move_to(index, shard, buckets, log2);
-        buckets = NULL;
+        move_to(index, shard, &memory);
+        was_used = true;
     }
     tkv_latch_release(&shard->lock);
-    free(buckets); /* somebody was faster */
+    if (!was_used) /* somebody was faster */
+        free_memory(index, shard, &memory);
 }
 
 void tkv_index_grow_ahead(struct tkv_index *index)
@@ -184,7 +233,7 @@ void tkv_index_free(struct tkv_index *index)
     for (unsigned i = 0; i < SHARD_COUNT; i++) {
         struct shard *shard = &index->shards[i];
 
-        if (shard->table.buckets != shard->first)
+        if (shard->chunk == NULL && shard->table.buckets != shard->first)
             free(shard->table.buckets);
         free(shard->due);
     }

@@ -28,7 +28,8 @@
  *     entry only while that is added: afterwards it holds what else there is to know of the
  *     record (see fill_entry()).
  *
- * Entries come from one arena, whose lock is taken inside of a shard's lock. No thread holds
+ * Entries come from one arena, whose lock is taken inside of a shard's lock, and tables of
+ * 64 KiB to 2 MiB from the arena's chunks, for the sake of their huge pages. No thread holds
  * two shards' locks.
  *
  * Failing to get memory for an entry or a heap is told when it is reserved or added, never
@@ -40,6 +41,7 @@
 #include "index.h"
 
 #include "arena.h"
+#include "chunks.h"
 #include "latch.h"
 
 #include <assert.h>
@@ -145,7 +147,8 @@ struct shard {
     _Alignas(LINE) UT_hash_table table TKV_GUARDED_BY(lock);
     _Alignas(LINE) struct entry sentinel TKV_GUARDED_BY(lock);
     _Alignas(LINE) UT_hash_bucket first[LINE_BUCKETS]; /* the line of a small table */
-    atomic_size_t bytes; /* of buckets and heap outside of the shard; written under lock */
+    struct tkv_chunk *chunk TKV_GUARDED_BY(lock); /* of a table in the arena, or NULL */
+    atomic_size_t bytes; /* of buckets and heap outside of both; written under lock */
     struct due *due TKV_GUARDED_BY(lock);
     uint32_t due_count, due_capacity, due_reserved; /* count + reserved <= capacity */
     uint32_t floor_log2; /* not halved below: presized, and not yet filled */
@@ -227,9 +230,19 @@ static inline struct tkv_location location_of(const struct entry *entry)
     };
 }
 
+/* How many pages a table of 2^log2 buckets takes of the arena's chunks; 0: it is not in there. */
+static inline unsigned pages_of_table(unsigned log2)
+{
+    const size_t pages = (sizeof(UT_hash_bucket) << log2) / TKV_PAGE_BYTES;
+
+    return pages <= TKV_RUN_PAGES_MAX ? (unsigned)pages : 0;
+}
+
+/* Of the table, if it is from malloc. */
 static inline size_t buckets_size(const struct shard *shard)
 {
-    if (shard->table.buckets == shard->first)
+    if (shard->table.buckets == shard->first ||
+        pages_of_table(shard->table.log2_num_buckets) != 0)
         return 0;
     return shard->table.num_buckets * sizeof(UT_hash_bucket);
 }
@@ -259,6 +272,15 @@ static inline void prefetch_entry(const UT_hash_handle *hh)
 
     PREFETCH((const void *)at);
     PREFETCH((const void *)(at + sizeof(struct entry)));
+}
+
+/* Both counts have one writer at a time, so no read-modify-write is needed. */
+static inline void publish_arena(struct tkv_index *index, uint64_t count)
+    TKV_REQUIRES(index->arena_lock)
+{
+    atomic_store_explicit(&index->arena_bytes, tkv_arena_bytes(index->arena),
+                          memory_order_relaxed);
+    atomic_store_explicit(&index->count, count, memory_order_relaxed);
 }
 
 /* ---- index.c --------------------------------------------------------------------- */

@@ -89,7 +89,7 @@ static void end(void)
 static void take(unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++) {
-        pages[i] = tkv_chunks_take(&chunks, &homes[i]);
+        pages[i] = tkv_chunks_take(&chunks, 1, &homes[i]);
         CHECK(pages[i] != NULL);
         CHECK_EQ((uintptr_t)pages[i] % TKV_PAGE_BYTES, 0);
         memset(pages[i], (int)(i % 251), TKV_PAGE_BYTES);
@@ -101,7 +101,7 @@ static void give(unsigned from, unsigned to)
     for (unsigned i = from; i < to; i++) {
         CHECK_EQ(pages[i][0], i % 251);
         CHECK_EQ(pages[i][TKV_PAGE_BYTES - 1], i % 251);
-        tkv_chunks_give(&chunks, homes[i], pages[i]);
+        tkv_chunks_give(&chunks, homes[i], pages[i], 1);
     }
 }
 
@@ -127,9 +127,9 @@ TEST(without_memory_for_a_large_chunk_there_is_a_small_one_or_none)
     while (chunks.free_pages > 0)
         take(100, 101);
     failing_mmaps = 2;
-    CHECK(tkv_chunks_take(&chunks, &homes[0]) == NULL);
+    CHECK(tkv_chunks_take(&chunks, 1, &homes[0]) == NULL);
     failing_mallocs = 2;
-    CHECK(tkv_chunks_take(&chunks, &homes[0]) == NULL);
+    CHECK(tkv_chunks_take(&chunks, 1, &homes[0]) == NULL);
     failing_mallocs = 1;
     CHECK(tkv_chunk_new() == NULL);
     failing_mmaps = 1;
@@ -139,6 +139,97 @@ TEST(without_memory_for_a_large_chunk_there_is_a_small_one_or_none)
     CHECK(chunks.free_pages > 0);
     end();
 }
+
+/* ---- Runs ----------------------------------------------------------------------------- */
+
+static unsigned counts[PAGES];
+
+static void take_run(unsigned i, unsigned count)
+{
+    counts[i] = count;
+    pages[i] = tkv_chunks_take(&chunks, count, &homes[i]);
+    CHECK(pages[i] != NULL);
+    CHECK_EQ((uintptr_t)pages[i] % TKV_PAGE_BYTES, 0);
+    for (unsigned page = 0; page < count; page++)
+        memset(pages[i] + page * TKV_PAGE_BYTES, (int)(i % 251), 1000);
+}
+
+static void give_run(unsigned i)
+{
+    for (unsigned page = 0; page < counts[i]; page++) {
+        CHECK_EQ(pages[i][page * TKV_PAGE_BYTES], i % 251);
+        CHECK_EQ(pages[i][page * TKV_PAGE_BYTES + 999], i % 251);
+    }
+    tkv_chunks_give(&chunks, homes[i], pages[i], counts[i]);
+}
+
+TEST(runs_do_not_overlap_and_all_memory_comes_back_but_one_chunk)
+{
+    begin();
+    for (unsigned i = 0; i < PAGES; i++)
+        take_run(i, 1u << i * 7 % 6);
+    for (unsigned i = 0; i < PAGES; i += 3)
+        give_run(i);
+    for (unsigned i = 0; i < PAGES; i += 3)
+        take_run(i, 1u << i * 5 % 6);
+    for (unsigned i = 0; i < PAGES; i++)
+        give_run(i * 7 % PAGES);
+    CHECK(mapped <= 2 * MIB);
+    CHECK_EQ(chunks.free_pages, 0);
+    end();
+}
+
+TEST(small_runs_leave_room_for_long_ones_and_use_up_what_is_left_of_a_chunk)
+{
+    static const unsigned lengths[] = {1, 16, 2, 8, 4, 1};
+
+    begin();
+    tkv_chunks_add(&chunks, tkv_chunk_new());
+    failing_mmaps = UINT_MAX;
+    for (unsigned i = 0; i < 6; i++)
+        take_run(i, lengths[i]);
+    CHECK_EQ(chunks.free_pages, 0);
+    CHECK(tkv_chunks_take(&chunks, 1, &homes[6]) == NULL);
+    give_run(3);
+    take_run(3, 8);
+    give_run(0);
+    CHECK(tkv_chunks_take(&chunks, 2, &homes[6]) == NULL);
+    take_run(0, 1);
+    end();
+}
+
+TEST(a_chunk_that_is_too_small_for_a_run_is_left_for_others)
+{
+    begin();
+    take_run(0, 1); /* a chunk of one page, then the spare one */
+    give_run(0);
+    take_run(1, 32);
+    CHECK(chunks.spare != NULL);
+    take_run(2, 1); /* one more, which a run cannot use */
+    take_run(3, 2);
+    take_run(4, 2);
+    CHECK(homes[2] != homes[3]);
+    for (unsigned i = 1; i < 5; i++)
+        give_run(i);
+    end();
+}
+
+TEST(without_memory_for_a_large_chunk_a_run_has_one_of_its_own)
+{
+    begin();
+    for (unsigned i = 0; i < 3; i++)
+        take_run(i, 32);
+    failing_mmaps = 1;
+    take_run(3, 4);
+    CHECK_EQ(chunks.free_pages, 0); /* no more than the run */
+    failing_mmaps = 2;
+    CHECK(tkv_chunks_take(&chunks, 4, &homes[4]) == NULL);
+    take_run(4, 4);
+    CHECK_EQ(chunks.free_pages, 28);
+    end();
+}
+
+/* ---- Memory ahead ---------------------------------------------------------------------- */
 
 #define AHEAD 20u /* pages: with fewer left, more is wanted */
 

@@ -862,6 +862,34 @@ TEST(a_key_of_16_bytes_costs_at_most_105_and_all_comes_back)
     fill_and_drain(1000000);
 }
 
+/* Tables of 64 KiB and more are in the arena's memory. */
+TEST(large_tables_count_once_and_stay_small_without_memory)
+{
+    const size_t tables = 256 * 64 * 1024; /* at least, for so many keys */
+    struct tkv_index *index = new_index();
+    struct tkv_location found;
+    struct key key;
+    size_t before;
+
+    for (uint64_t i = 0; i < 1000; i++)
+        put_short(index, i);
+    before = tkv_index_bytes(index);
+    fail_at = UINT64_MAX;
+    tkv_index_presize(index, 1000000);
+    fail_at = 0;
+    CHECK_EQ(tkv_index_bytes(index), before);
+    CHECK(tkv_index_check(index));
+    tkv_index_presize(index, 1000000);
+    CHECK(tkv_index_bytes(index) >= tables);
+    CHECK(tkv_index_bytes(index) <= before + tables + tables / 4 + 2 * MIB);
+    CHECK(tkv_index_check(index));
+    for (uint64_t i = 0; i < 1000; i++) {
+        short_key(index, i, &key);
+        CHECK(tkv_index_find(index, key.slice, key.hash, &found));
+    }
+    tkv_index_free(index);
+}
+
 TEST(most_of_the_memory_comes_back_while_some_keys_stay)
 {
     const uint64_t keys = 300000;

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define WRITE_CHUNK_SIZE (1024u * 1024)
-
 enum {
     AT_CRC = 8,
     AT_VERSION = 12,
@@ -414,8 +412,8 @@ enum tkv_status tkv_datafile_write(struct tkv_datafile *file, int dir, uint64_t 
         return TKV_OK;
     status = create(file, dir, ret_created, err);
     while (status == TKV_OK && at < target) {
-        const size_t size =
-            target - at < WRITE_CHUNK_SIZE ? (size_t)(target - at) : WRITE_CHUNK_SIZE;
+        const uint64_t end = at + TKV_PIECE_SIZE - at % TKV_PIECE_SIZE;
+        const size_t size = (size_t)((target < end ? target : end) - at);
         const int result =
             tkv_os_write_all(file->os, file->fd, tail + (at - file->tail_start), size, at);
 

@@ -87,28 +87,39 @@ static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile 
     return begin_write_back(store, file, err);
 }
 
-/* A remainder waits for more, but in one file only: space.c keeps room for one. */
-static bool is_worth_writing(struct tkv_datafile *file, uint64_t size)
+/* Up to where it is worth writing a file of `size` bytes. A remainder waits for more, but in one
+ * file only: space.c keeps room for one. */
+static uint64_t end_worth_writing(struct tkv_datafile *file, uint64_t size, bool by_pieces)
 {
-    return size - atomic_load(&file->written) >=
-           (atomic_load(&file->sealed) ? 1 : TKV_FLUSH_SIZE);
+    const uint64_t written = atomic_load(&file->written);
+
+    if (atomic_load(&file->sealed))
+        return size;
+    if (by_pieces)
+        return size - size % TKV_PIECE_SIZE;
+    return size - written >= TKV_FLUSH_SIZE ? size : written;
 }
 
-static enum tkv_status flush_puts(struct tkv_store *store, struct tkv_error *err)
+static enum tkv_status flush_puts(struct tkv_store *store, bool by_pieces,
+                                  struct tkv_error *err)
 {
     const uint32_t used = atomic_load(&store->slots_used);
     enum tkv_status status = TKV_OK;
+    uint64_t kept = 0;
 
     for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
-        uint64_t size;
+        uint64_t size, end;
 
         if (file == NULL || !tkv_flush_is_fed_by_log(file))
             continue;
         size = atomic_load_explicit(&file->size, memory_order_acquire);
-        if (is_worth_writing(file, size))
-            status = flush_ahead(store, file, size, err);
+        end = end_worth_writing(file, size, by_pieces);
+        if (end > atomic_load(&file->written))
+            status = flush_ahead(store, file, end, err);
+        kept += size - atomic_load(&file->written);
     }
+    atomic_store(&store->flush_kept, kept);
     return status;
 }
 
@@ -169,11 +180,13 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err)
 {
     const uint64_t flushing = tkv_space_unflushed(store);
     enum tkv_status status = tkv_store_check_writable(store, err);
+    bool is_ahead;
 
     if (status != TKV_OK)
         return status; /* a failed sync is never followed by another */
-    status = flush_puts(store, err);
-    if (status == TKV_OK && may_write_ahead(store))
+    is_ahead = may_write_ahead(store);
+    status = flush_puts(store, is_ahead, err);
+    if (status == TKV_OK && is_ahead)
         flush_survivors(store);
     /* A write that failed for another reason than a full disk is tried again by the
      * checkpoint, which decides. */

@@ -21,6 +21,14 @@ void tkv_space_exhausted(struct tkv_store *store)
             store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = TKV_NO_SPACE});
 }
 
+/* What the last flush left in memory because it was not worth writing. */
+static uint64_t bytes_kept(struct tkv_store *store)
+{
+    const uint64_t kept = atomic_load(&store->flush_kept);
+
+    return kept > TKV_FLUSH_SIZE ? kept : TKV_FLUSH_SIZE;
+}
+
 /* UINT64_MAX when the file system does not say: then a write will tell. */
 static uint64_t bytes_beside_reserve(struct tkv_store *store)
 {
@@ -31,7 +39,7 @@ static uint64_t bytes_beside_reserve(struct tkv_store *store)
         return UINT64_MAX;
     if (reserve > info.total_bytes / 8)
         reserve = info.total_bytes / 8;
-    reserve += TKV_FLUSH_SIZE; /* a remainder that was not worth writing */
+    reserve += bytes_kept(store);
     return info.free_bytes > reserve ? info.free_bytes - reserve : 0;
 }
 

@@ -39,7 +39,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_re
          "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
          "lib/survivors.c": ["test_survivors"], "lib/retire.c": ["test_retire", "test_survivors"], "lib/reclaim.c": ["test_survivors"],
          "lib/condemned.c": ["test_survivors"],
-         "lib/flush.c": ["test_flush_ahead"], "lib/checkpoint.c": ["test_survivors"],
+         "lib/flush.c": ["test_flush_ahead", "test_pieces"], "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor", "test_copy"],
          "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}

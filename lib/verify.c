@@ -20,7 +20,7 @@ struct verify {
     struct tkv_error error;  /* ... and its detail */
 };
 
-static void report_finding(struct verify *v, const struct tkv_error *error)
+static void TKV_COLD report_finding(struct verify *v, const struct tkv_error *error)
 {
     struct tkv_finding finding;
 

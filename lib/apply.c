@@ -99,12 +99,12 @@ static bool apply_put(struct tkv_store *store, struct tkv_datafile *file, uint64
 
     if (flags != 0)
         atomic_store(&store->has_large, true);
-    tkv_usage_live_alone(&file->usage, location.size);
+    tkv_usage_live(&file->usage, location.size, 1);
     existed = tkv_index_put(store->index, record->key, hash, &location, &old);
     if (existed)
         tkv_files_replaced(store, &old, location.size);
     else
-        tkv_usage_add(&store->live_bytes, location.size);
+        tkv_usage_add_alone(&store->live_bytes, location.size);
     return existed;
 }
 

@@ -92,7 +92,7 @@ uint64_t tkv_files_capacity(struct tkv_store *store)
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size)
 {
     tkv_usage_live(&file->usage, size, 1);
-    tkv_usage_add(&store->live_bytes, size);
+    tkv_usage_add_alone(&store->live_bytes, size);
 }
 
 /* The value in a file of its own goes with the record that refers to it. Inside an epoch: the
@@ -130,7 +130,7 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 void tkv_files_dead(struct tkv_store *store, const struct tkv_location *old)
 {
     count_dead(store, old);
-    tkv_usage_sub(&store->live_bytes, old->size);
+    tkv_usage_sub_alone(&store->live_bytes, old->size);
 }
 
 void tkv_files_replaced(struct tkv_store *store, const struct tkv_location *old,
@@ -138,7 +138,7 @@ void tkv_files_replaced(struct tkv_store *store, const struct tkv_location *old,
 {
     count_dead(store, old);
     if (size != old->size)
-        tkv_usage_add(&store->live_bytes, (uint64_t)size - old->size);
+        tkv_usage_add_alone(&store->live_bytes, (uint64_t)size - old->size);
 }
 
 void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old)

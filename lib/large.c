@@ -251,6 +251,15 @@ enum tkv_status tkv_large_write(struct tkv_store *store, struct tkv_slice value,
     return TKV_OK;
 }
 
+/* With `apply` held. */
+static void count_dead(struct tkv_store *store, struct tkv_datafile *file)
+{
+    const uint64_t size = atomic_load(&file->size);
+
+    tkv_usage_dead(&file->usage, size, 1);
+    tkv_usage_sub_alone(&store->live_bytes, size);
+}
+
 void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
 {
     /* When the commit failed in the middle of a write the log may hold the reference all the
@@ -259,8 +268,9 @@ void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file)
         return;
     tkv_mutex_lock(&store->compact); /* which looks at files without holding them */
     tkv_mutex_lock(&store->upkeep);
-    tkv_usage_dead(&file->usage, atomic_load(&file->size), 1);
-    tkv_usage_sub(&store->live_bytes, atomic_load(&file->size));
+    tkv_mutex_lock(&store->apply);
+    count_dead(store, file);
+    tkv_mutex_unlock(&store->apply);
     if (!file->listed) { /* else the compactor removes it like any dead file */
         remove_name(store, file);
         tkv_files_remove(store, file);
@@ -287,8 +297,7 @@ void tkv_large_unreferenced(struct tkv_store *store,
 
     if (file == NULL || tkv_usage_get(&file->usage.live_records) == 0)
         return;
-    tkv_usage_dead(&file->usage, atomic_load(&file->size), 1);
-    tkv_usage_sub(&store->live_bytes, atomic_load(&file->size));
+    count_dead(store, file);
 }
 
 /* ---- Reading --------------------------------------------------------------------- */

@@ -57,7 +57,7 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
     if ((old->place & TKV_PLACE_TOMBSTONE) != 0)
         return;
     tkv_usage_dead(&file->usage, old->size, 1);
-    tkv_usage_sub(&store->live_bytes, old->size);
+    tkv_usage_sub_alone(&store->live_bytes, old->size);
 }
 
 static void count_record(struct tkv_datafile *file, const struct tkv_hint_entry *entry)
@@ -122,7 +122,7 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
         store->has_tombstones = true;
         return TKV_OK;
     }
-    tkv_usage_live_alone(&file->usage, entry->size);
+    tkv_usage_live(&file->usage, entry->size, 1);
     tkv_usage_add_alone(&store->live_bytes, entry->size);
     return TKV_OK;
 }

@@ -59,36 +59,55 @@ static enum tkv_status publish_without(struct tkv_store *store, struct tkv_dataf
 /* All are live in their new places before one of them can be overwritten there. */
 static void count_live(struct job *job)
 {
-    for (size_t i = 0, end; i < job->copy.move_count; i = end) {
-        const uint32_t slot = tkv_place_slot(job->copy.moves[i].to);
-        uint64_t bytes = 0;
+    tkv_mutex_lock(&job->store->apply);
+    for (size_t i = 0; i < job->survivors.output_count; i++) {
+        const struct tkv_survivors_output *output = &job->survivors.outputs[i];
 
-        for (end = i;
-             end < job->copy.move_count && tkv_place_slot(job->copy.moves[end].to) == slot;
-             end++)
-            bytes += job->copy.moves[end].size;
-        tkv_usage_live(&tkv_files_at(job->store, slot)->usage, bytes, end - i);
+        tkv_usage_live(&output->file->usage, output->puts_bytes, output->puts);
     }
+    tkv_mutex_unlock(&job->store->apply);
+}
+
+/* A record was written again, or deleted, while its copy was on its way. */
+static void note_stale(struct job *job, const struct tkv_move *move)
+{
+    struct tkv_survivors_output *output = job->survivors.outputs;
+
+    while (output->file->slot != tkv_place_slot(move->to))
+        output++;
+    output->stale_bytes += move->size;
+    output->stale++;
+}
+
+/* What was live in the source is so no more, and what is stale was never live in its copy. */
+static void count_dead(struct job *job, uint64_t moved_bytes, uint64_t moved)
+{
+    tkv_mutex_lock(&job->store->apply);
+    tkv_usage_dead(&job->copy.source->usage, moved_bytes, moved);
+    for (size_t i = 0; i < job->survivors.output_count; i++) {
+        const struct tkv_survivors_output *output = &job->survivors.outputs[i];
+
+        tkv_usage_dead(&output->file->usage, output->stale_bytes, output->stale);
+    }
+    tkv_mutex_unlock(&job->store->apply);
 }
 
 static uint64_t install(struct job *job)
 {
-    struct tkv_datafile *source = job->copy.source;
     uint64_t moved = 0, moved_bytes = 0;
 
     count_live(job);
     for (size_t i = 0; i < job->copy.move_count; i++) {
         const struct tkv_move *m = &job->copy.moves[i];
 
-        if (tkv_copy_install(&job->copy, i)) {
-            moved_bytes += m->size;
-            moved++;
-        } else {
-            tkv_usage_dead(&tkv_files_at(job->store, tkv_place_slot(m->to))->usage, m->size,
-                           1);
+        if (!tkv_copy_install(&job->copy, i)) {
+            note_stale(job, m);
+            continue;
         }
+        moved_bytes += m->size;
+        moved++;
     }
-    tkv_usage_dead(&source->usage, moved_bytes, moved);
+    count_dead(job, moved_bytes, moved);
     return moved;
 }
 

@@ -131,6 +131,9 @@ enum tkv_status tkv_survivors_append(void *context, const struct tkv_record *rec
     if (record->kind == TKV_RECORD_DELETE) {
         tkv_usage_add(&(*output)->usage.tombstone_bytes, size);
         noted->tombstone_bytes += size;
+    } else {
+        noted->puts_bytes += size;
+        noted->puts++;
     }
     *ret_place = tkv_place((*output)->slot, offset, flags);
     return TKV_OK;

@@ -3,7 +3,8 @@
  * usage.h - how much of a data file is still needed. Counters are exact at rest: every change
  * of the index owes its bytes to the file it leaves and to the one it enters. Atomic because
  * statistics and the compactor read them at any time: who sees a counter fall also sees what
- * was counted before.
+ * was counted before. What is live is changed with store->apply held, without a locked
+ * instruction therefore, or while a store is being opened.
  */
 #ifndef TKV_USAGE_H
 #define TKV_USAGE_H
@@ -36,6 +37,13 @@ static inline void tkv_usage_sub(_Atomic uint64_t *counter, uint64_t less)
     atomic_fetch_sub_explicit(counter, less, memory_order_release);
 }
 
+static inline void tkv_usage_sub_alone(_Atomic uint64_t *counter, uint64_t less)
+{
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) - less,
+                          memory_order_release);
+}
+
 static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_acquire);
@@ -43,20 +51,14 @@ static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
 
 static inline void tkv_usage_live(struct tkv_usage *usage, uint64_t bytes, uint64_t records)
 {
-    tkv_usage_add(&usage->live_bytes, bytes);
-    tkv_usage_add(&usage->live_records, records);
-}
-
-static inline void tkv_usage_live_alone(struct tkv_usage *usage, uint64_t size)
-{
-    tkv_usage_add_alone(&usage->live_bytes, size);
-    tkv_usage_add_alone(&usage->live_records, 1);
+    tkv_usage_add_alone(&usage->live_bytes, bytes);
+    tkv_usage_add_alone(&usage->live_records, records);
 }
 
 static inline void tkv_usage_dead(struct tkv_usage *usage, uint64_t bytes, uint64_t records)
 {
-    tkv_usage_sub(&usage->live_bytes, bytes);
-    tkv_usage_sub(&usage->live_records, records);
+    tkv_usage_sub_alone(&usage->live_bytes, bytes);
+    tkv_usage_sub_alone(&usage->live_records, records);
 }
 
 #endif

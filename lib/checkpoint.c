@@ -123,7 +123,10 @@ static enum tkv_status sync_all(struct tkv_store *store, const struct plan *plan
 
     for (size_t i = 0; i < plan->count && status == TKV_OK; i++)
         status = sync_target(store, &plan->targets[i], err);
-    return status == TKV_OK ? sync_directory(store, err) : status;
+    if (status != TKV_OK)
+        return status;
+    atomic_store(&store->flush_kept, 0);
+    return sync_directory(store, err);
 }
 
 /* ---- 4: manifest ----------------------------------------------------------------- */

@@ -204,6 +204,8 @@ static unsigned find_run(const struct tkv_chunk *chunk, unsigned count)
 /* The first chunk that has one, in the list or else the spare one; NULL: none has. */
 static struct tkv_chunk *chunk_with_run(struct tkv_chunks *chunks, unsigned count)
 {
+    struct tkv_chunk *spare = chunks->spare;
+
     for (struct tkv_link *link = chunks->list.next; link != &chunks->list;
          link = link->next) {
         struct tkv_chunk *chunk = (struct tkv_chunk *)link;
@@ -213,11 +215,11 @@ static struct tkv_chunk *chunk_with_run(struct tkv_chunks *chunks, unsigned coun
         if (find_run(chunk, count) != NO_RUN)
             return chunk;
     }
-    if (chunks->spare == NULL || find_run(chunks->spare, count) == NO_RUN)
+    if (spare == NULL || find_run(spare, count) == NO_RUN)
         return NULL;
-    enlist(chunks, chunks->spare);
     chunks->spare = NULL;
-    return (struct tkv_chunk *)chunks->list.next;
+    enlist(chunks, spare);
+    return spare;
 }
 
 void *tkv_chunks_take(struct tkv_chunks *chunks, unsigned count,

@@ -87,8 +87,8 @@ static enum tkv_status flush_ahead(struct tkv_store *store, struct tkv_datafile 
     return begin_write_back(store, file, err);
 }
 
-/* Up to where it is worth writing a file of `size` bytes. A remainder waits for more, but in one
- * file only: space.c keeps room for one. */
+/* Up to where it is worth writing a file of `size` bytes. A remainder waits for more: space.c
+ * keeps room for it. */
 static uint64_t end_worth_writing(struct tkv_datafile *file, uint64_t size, bool by_pieces)
 {
     const uint64_t written = atomic_load(&file->written);
@@ -107,7 +107,7 @@ static enum tkv_status flush_puts(struct tkv_store *store, bool by_pieces,
     enum tkv_status status = TKV_OK;
     uint64_t kept = 0;
 
-    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
+    for (uint32_t slot = 0; slot < used; slot++) {
         struct tkv_datafile *file = tkv_files_at(store, slot);
         uint64_t size, end;
 
@@ -115,7 +115,7 @@ static enum tkv_status flush_puts(struct tkv_store *store, bool by_pieces,
             continue;
         size = atomic_load_explicit(&file->size, memory_order_acquire);
         end = end_worth_writing(file, size, by_pieces);
-        if (end > atomic_load(&file->written))
+        if (status == TKV_OK && end > atomic_load(&file->written))
             status = flush_ahead(store, file, end, err);
         kept += size - atomic_load(&file->written);
     }

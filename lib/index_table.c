@@ -121,13 +121,19 @@ static void move_to(struct tkv_index *index, struct shard *shard,
     const size_t old_size = buckets_size(shard);
 
     relink(index, shard, memory->buckets, 1u << memory->log2);
+    /* A child that is forked meanwhile may free what it finds: what has a chunk is never taken
+     * for memory from malloc. */
+    if (memory->chunk != NULL)
+        shard->chunk = memory->chunk;
+    atomic_signal_fence(memory_order_seq_cst);
     table->buckets = memory->buckets;
     table->num_buckets = 1u << memory->log2;
     table->log2_num_buckets = memory->log2;
-    shard->chunk = memory->chunk;
     publish_table(shard);
     add_bytes(shard, buckets_size(shard) - old_size);
-    free_memory(index, shard, &old); /* last: a forked child may free what it finds */
+    atomic_signal_fence(memory_order_seq_cst);
+    shard->chunk = memory->chunk;
+    free_memory(index, shard, &old); /* last, for the same reason */
 }
 
 void tkv_index_resize(struct tkv_index *index, struct shard *shard, unsigned log2)

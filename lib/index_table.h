@@ -230,12 +230,16 @@ static inline struct tkv_location location_of(const struct entry *entry)
     };
 }
 
-/* How many pages a table of 2^log2 buckets takes of the arena's chunks; 0: it is not in there. */
+/* How many pages a table of 2^log2 buckets takes of the arena's chunks; 0: it is not in there,
+ * as none is with pointers of 32 bits, where a bucket has 12 bytes. */
 static inline unsigned pages_of_table(unsigned log2)
 {
-    const size_t pages = (sizeof(UT_hash_bucket) << log2) / TKV_PAGE_BYTES;
+    const size_t bucket = sizeof(UT_hash_bucket);
+    const size_t pages = (bucket << log2) / TKV_PAGE_BYTES;
 
-    return pages <= TKV_RUN_PAGES_MAX ? (unsigned)pages : 0;
+    if ((bucket & (bucket - 1)) != 0 || pages > TKV_RUN_PAGES_MAX)
+        return 0;
+    return (unsigned)pages;
 }
 
 /* Of the table, if it is from malloc. */

@@ -21,7 +21,7 @@ void tkv_space_exhausted(struct tkv_store *store)
             store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = TKV_NO_SPACE});
 }
 
-/* What the last flush left in memory because it was not worth writing. */
+/* What the last flush left in memory, if no checkpoint has written it since. */
 static uint64_t bytes_kept(struct tkv_store *store)
 {
     const uint64_t kept = atomic_load(&store->flush_kept);

@@ -110,7 +110,7 @@ struct tkv_store {
     atomic_bool flush_asked, reclaim_asked, retire_asked;
     _Atomic uint64_t space_left;    /* for puts, beyond what was flushed at the last look */
     _Atomic uint64_t flushed_bytes; /* of the applied ones, when the last flush began */
-    _Atomic uint64_t flush_kept;    /* of those, not worth writing yet */
+    _Atomic uint64_t flush_kept;    /* of those, still in memory; under `upkeep` */
     _Atomic uint64_t log_head;      /* log position applied */
     _Atomic uint64_t log_released;  /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
@@ -223,8 +223,8 @@ enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *fil
                                struct tkv_error *err);
 /* Sync the log up to its head, likewise. */
 enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err);
-/* Write memory tails that have enough in them: TKV_FLUSH_SIZE, in the relaxed modes a whole
- * piece. With `upkeep` held. */
+/* Write memory tails that have enough in them: TKV_FLUSH_SIZE, or a whole piece in the relaxed
+ * modes while there is room. With `upkeep` held. */
 enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
 /* What is about to be synced, one file after the other, is on its way to the device at once: in
  * the relaxed modes, and while there is room. What cannot be written is written by who syncs;

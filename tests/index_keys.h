@@ -56,8 +56,12 @@ void *__wrap_realloc(void *from, size_t size)
     return fails_now() ? NULL : __real_realloc(from, size);
 }
 
+static size_t largest_aligned; /* that was asked for */
+
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
+    if (size > largest_aligned)
+        largest_aligned = size;
     return fails_now() ? NULL : __real_aligned_alloc(alignment, size);
 }
 

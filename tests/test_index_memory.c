@@ -103,6 +103,37 @@ TEST(large_tables_count_once_and_stay_small_without_memory)
     tkv_index_free(index);
 }
 
+/* The first shard's table doubles when it has 0.8 keys a bucket. */
+TEST(tables_of_64_kib_to_2_mib_are_in_the_arenas_memory_and_others_are_not)
+{
+    struct tkv_index *index = new_index();
+    struct tkv_location old;
+    const uint64_t keys = 131072 * 4 / 5;
+    uint64_t number = 0;
+    struct key key;
+
+    largest_aligned = 0;
+    for (uint64_t count = 0; count <= keys; number++) {
+        short_key(index, number, &key);
+        if (key.hash >> 56 != 0)
+            continue;
+        if (count == keys)
+            CHECK_EQ(largest_aligned, 32 * 1024);
+        (void)put(index, &key, location(count++, 0), &old);
+    }
+    CHECK_EQ(largest_aligned, 4 * MIB);
+    CHECK(tkv_index_check(index));
+    while (number > 0) {
+        short_key(index, --number, &key);
+        if (key.hash >> 56 == 0)
+            CHECK(tkv_index_remove(index, key.slice, key.hash, &old));
+    }
+    CHECK_EQ(tkv_index_count(index), 0);
+    CHECK(tkv_index_bytes(index) < 3 * MIB);
+    CHECK(tkv_index_check(index));
+    tkv_index_free(index);
+}
+
 TEST(most_of_the_memory_comes_back_while_some_keys_stay)
 {
     const uint64_t keys = 300000;

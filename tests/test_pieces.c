@@ -8,6 +8,8 @@
  */
 #include "small_store.h"
 
+#include <errno.h>
+
 TEST_MAIN
 
 #define MIB ((uint64_t)1024 * 1024)
@@ -137,6 +139,7 @@ TEST(what_was_left_in_the_middle_of_a_piece_goes_on_to_its_end)
     while (size_of(file) < 2 * MIB) {
         CHECK(atomic_load(&file->written) < MIB + 40000);
         put_and_flush(&f);
+        CHECK_EQ(atomic_load(&f.store->flush_kept), unwritten(file));
     }
     CHECK_EQ(atomic_load(&file->written), 2 * MIB);
     CHECK_EQ(crossings, 0);
@@ -188,5 +191,44 @@ TEST(what_waits_for_the_rest_of_its_piece_is_not_promised_to_puts)
                      (kept > TKV_FLUSH_SIZE ? kept : TKV_FLUSH_SIZE));
     }
     CHECK(kept_most > MIB);
+    end_large(&f);
+}
+
+TEST(what_could_not_be_written_is_not_promised_either_and_is_tried_again)
+{
+    struct tkv_datafile *file;
+    struct fixture f;
+
+    begin_large(&f, TKV_DURABILITY_NONE);
+    begin_file(&f);
+    file = f.store->active;
+    while (size_of(file) < 2 * MIB - 20000)
+        put_and_flush(&f);
+    f.disk->fail_kinds = SIMDISK_WRITE;
+    f.disk->fail_count = 0;
+    f.disk->fail_errno = EIO;
+    f.disk->fail_at = 1;
+    while (f.disk->faults == 0)
+        put_and_flush(&f);
+    CHECK(unwritten(file) >= 2 * MIB);
+    CHECK_EQ(atomic_load(&f.store->flush_kept), unwritten(file));
+    put_and_flush(&f);
+    CHECK_EQ(atomic_load(&file->written), 2 * MIB);
+    end_large(&f);
+}
+
+TEST(after_a_checkpoint_nothing_waits_and_its_room_is_there_for_puts)
+{
+    struct tkv_os_fs_info info;
+    struct fixture f;
+
+    begin_large(&f, TKV_DURABILITY_NONE);
+    begin_file(&f);
+    while (unwritten(f.store->active) < MIB)
+        put_and_flush(&f);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    /* Hints have been written since it looked. */
+    CHECK(atomic_load(&f.store->space_left) >= info.free_bytes - 5 * MIB - TKV_FLUSH_SIZE);
     end_large(&f);
 }

@@ -665,6 +665,42 @@ TEST(a_checkpoint_while_a_compaction_copies_leaves_its_output_alone)
     end(&f);
 }
 
+static void write_again_during_copy(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    put_bytes(f, "again", 2, 300);
+    put_bytes(f, "and again", 2, 500);
+    del(f, "gone");
+}
+
+TEST(a_copy_that_is_stale_when_it_is_installed_does_not_count_as_live)
+{
+    const struct tkv_datafile *output;
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.on_event = write_again_during_copy;
+    open_again(&f);
+    for (unsigned i = 0; i < 10; i++)
+        put_bytes(&f, "garbage", (uint8_t)i, 4000);
+    put_bytes(&f, "stays", 1, 700);
+    put_bytes(&f, "again", 1, 100);
+    put_bytes(&f, "and again", 1, 100);
+    put_bytes(&f, "gone", 1, 100);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    output = f.store->outputs[TKV_OUTPUT_YOUNG];
+    CHECK_EQ(output->usage.records, 5);
+    CHECK_EQ(output->usage.live_records, 2); /* and what was garbage's last */
+    CHECK_EQ(output->usage.live_bytes,
+             2 * TKV_RECORD_HEADER_SIZE + strlen("stays") + strlen("garbage") + 4700);
+    CHECK_EQ(usage_of(&f).live_records, 4);
+    CHECK_EQ(usage_of(&f).live_bytes, tkv_usage_get(&f.store->live_bytes));
+    end(&f);
+}
+
 static struct tkv_event last_events[TKV_EVENT_POISONED + 1];
 
 static void keep_event(void *context, const struct tkv_event *event)

@@ -353,8 +353,9 @@ static void write_and_die(struct scene *scene)
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
 /* Memory is there, and the store is in it. A fill takes the data, twice for those who hold it
- * twice, and an index. What begins with an empty store and waits for the device takes little, and
- * who has a limit must not have more. */
+ * twice, an index, and as much of the page cache, in huge pages from who writes so. What begins
+ * with an empty store and waits for the device takes little, and who has a limit must not have
+ * more. */
 static void warm_up(const struct scene *scene, const struct bench_workload *w)
 {
     const struct bench_settings *s = scene->settings;
@@ -362,7 +363,7 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
     if (s->memory_limit != 0 || (w->store == BENCH_EMPTY && w->durability == BENCH_ALWAYS))
         return;
     bench_read_files(scene->path);
-    bench_touch_memory(2 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
+    bench_touch_memory(4 * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
 }
 
 /* False when it did not end well. */

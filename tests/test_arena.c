@@ -4,62 +4,16 @@
  * and memory comes back.
  *
  * Method: every object is filled with a pattern of its own, which is compared before it is
- * given back. The linker wraps malloc and mmap (link with -Wl,--wrap=malloc,--wrap=calloc,
- * --wrap=mmap and mmap64), so that any of their calls can fail.
+ * given back. Any call for memory can fail (failing_memory.h).
  */
 #include "arena.h"
 #include "chunks.h"
+#include "failing_memory.h"
 #include "test.h"
-
-#include <errno.h>
-#include <sys/mman.h>
-#include <sys/types.h>
 
 TEST_MAIN
 
 #define MIB ((size_t)1024 * 1024)
-
-/* ---- Memory that fails --------------------------------------------------------------- */
-
-static uint64_t calls, fail_at; /* 0: never; UINT64_MAX: from now on */
-
-static bool fails_now(void)
-{
-    calls++;
-    return fail_at == UINT64_MAX || calls == fail_at;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
-void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
-
-void *__wrap_malloc(size_t size)
-{
-    return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    if (!fails_now())
-        return __real_mmap(at, size, protection, flags, fd, offset);
-    errno = ENOMEM;
-    return MAP_FAILED;
-}
-
-/* What glibc makes of it with offsets of 64 bits. */
-void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return __wrap_mmap(at, size, protection, flags, fd, offset);
-}
 
 /* ---- Objects that know who they are -------------------------------------------------- */
 
@@ -196,6 +150,7 @@ TEST(a_failed_reservation_changes_nothing)
 
         random_state = 3;
         calls = 0;
+        fail_once = true;
         fail_at = at;
         arena = tkv_arena_new();
         if (arena == NULL)

@@ -33,9 +33,10 @@
 
 #define TKV_DATA_HEADER_SIZE 64u
 
-/* A file is written in pieces that begin at multiples of this. ext4 and XFS keep a piece that one
- * call wrote in one folio of the page cache, and map that as one huge page: a reader's access
- * to a random record then takes 10 % less time. */
+/* A file is written in pieces that begin at multiples of this. A file system with large folios
+ * (ext4 on Linux 6.18) keeps a piece that one call wrote in one folio of the page cache, and
+ * maps that as one huge page: gets of random records of 100 bytes are then 5 % faster, of 1 kB
+ * 10 %. */
 #define TKV_PIECE_SIZE (2u * 1024 * 1024)
 
 struct tkv_datafile {

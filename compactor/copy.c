@@ -169,8 +169,7 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
             *err = walk.error;
     }
     tkv_walk_end(&walk);
-    tkv_tombstones_sort(&job->tombstones);
-    return status;
+    return status == TKV_OK ? tkv_tombstones_list(&job->tombstones, err) : status;
 }
 
 enum tkv_status tkv_copy_tombstones(struct tkv_copy_job *job, struct tkv_error *err)

@@ -36,8 +36,8 @@ enum tkv_status tkv_tombstones_add(struct tkv_tombstones *t, uint64_t hash, uint
 
     if (status != TKV_OK)
         return status;
-    t->items[t->count++] =
-        (struct tkv_tombstone){.hash = hash, .seq = seq, .at = t->bytes_size, .size = size};
+    t->items[t->count++] = (struct tkv_tombstone){
+        .hash = hash, .seq = seq, .at = (uint32_t)t->bytes_size, .size = size};
     memcpy(t->bytes + t->bytes_size, record, size);
     t->bytes_size += size;
     t->undecided++;
@@ -46,45 +46,40 @@ enum tkv_status tkv_tombstones_add(struct tkv_tombstones *t, uint64_t hash, uint
     return TKV_OK;
 }
 
-static int by_hash(const void *left, const void *right)
+/* Hashes are evenly spread: their high bits say in which list. */
+static uint32_t *list_of(const struct tkv_tombstones *t, uint64_t hash)
 {
-    const struct tkv_tombstone *l = left, *r = right;
-
-    if (l->hash != r->hash)
-        return l->hash < r->hash ? -1 : 1;
-    return l->seq < r->seq ? -1 : l->seq > r->seq;
+    return &t->lists[hash >> (64 - t->lists_log2)];
 }
 
-void tkv_tombstones_sort(struct tkv_tombstones *t)
+enum tkv_status tkv_tombstones_list(struct tkv_tombstones *t, struct tkv_error *err)
 {
-    if (t->count > 0)
-        qsort(t->items, t->count, sizeof *t->items, by_hash);
-}
+    t->lists_log2 = 1;
+    while (t->count >> t->lists_log2 != 0)
+        t->lists_log2++;
+    t->lists = calloc((size_t)1 << t->lists_log2, sizeof *t->lists);
+    if (t->lists == NULL)
+        return tkv_fail_memory(err, sizeof *t->lists << t->lists_log2,
+                               "deletes in a compaction");
+    for (size_t i = 0; i < t->count; i++) {
+        uint32_t *list = list_of(t, t->items[i].hash);
 
-static size_t first_with_hash(const struct tkv_tombstones *t, uint64_t hash)
-{
-    size_t low = 0, high = t->count;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-
-        if (t->items[middle].hash < hash)
-            low = middle + 1;
-        else
-            high = middle;
+        t->items[i].next = *list;
+        *list = (uint32_t)i + 1;
     }
-    return low;
+    return TKV_OK;
 }
 
 bool tkv_tombstones_note(struct tkv_tombstones *t, uint64_t hash, uint64_t seq)
 {
     bool any = false;
 
-    for (size_t i = first_with_hash(t, hash); i < t->count && t->items[i].hash == hash;
-         i++) {
-        if (t->items[i].seq < seq || t->items[i].needed)
+    for (uint32_t i = *list_of(t, hash); i != 0; i = t->items[i - 1].next) {
+        struct tkv_tombstone *item = &t->items[i - 1];
+
+        if (item->hash != hash || item->seq < seq || item->needed)
             continue;
-        t->items[i].needed = true;
+        item->needed = true;
         t->undecided--;
         any = true;
     }
@@ -95,5 +90,6 @@ void tkv_tombstones_release(struct tkv_tombstones *t)
 {
     free(t->items);
     free(t->bytes);
+    free(t->lists);
     memset(t, 0, sizeof *t);
 }

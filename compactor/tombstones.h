@@ -18,8 +18,8 @@
 struct tkv_tombstone {
     uint64_t hash;
     uint64_t seq;
-    size_t at; /* of the record in `bytes` */
-    uint32_t size;
+    uint32_t at, size; /* of the record in `bytes` */
+    uint32_t next;     /* in its list: an item's number and 1, or 0 */
     bool needed;
 };
 
@@ -31,6 +31,8 @@ struct tkv_tombstones {
     size_t bytes_size, bytes_capacity;
     uint64_t seq_max;
     size_t undecided; /* not known to be needed yet */
+    uint32_t *lists;  /* items by hash, 2^lists_log2 lists, once all are there */
+    unsigned lists_log2;
 };
 
 /* Collect one delete record, sealed, of the key with that hash. */
@@ -38,8 +40,9 @@ enum tkv_status tkv_tombstones_add(struct tkv_tombstones *tombstones, uint64_t h
                                    uint64_t seq, const uint8_t *record, uint32_t size,
                                    struct tkv_error *err);
 
-/* After the last add and before the first note: put them in order. */
-void tkv_tombstones_sort(struct tkv_tombstones *tombstones);
+/* After the last add and before the first note, once. */
+enum tkv_status tkv_tombstones_list(struct tkv_tombstones *tombstones,
+                                    struct tkv_error *err);
 
 /* Another file holds a record of this key that is not a delete. True when it made a delete
  * needed. */

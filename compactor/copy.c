@@ -31,7 +31,10 @@ static const uint8_t *bytes_of(const struct tkv_walk *walk)
 static enum tkv_status keep(struct tkv_copy_job *job, const struct tkv_walk *walk,
                             uint64_t hash, uint64_t from, struct tkv_error *err)
 {
-    struct tkv_move move = {.hash = hash, .from = from, .size = (uint32_t)walk->size};
+    struct tkv_move move = {.hash = hash,
+                            .from = from,
+                            .size = (uint32_t)walk->size,
+                            .expires = walk->record.expires_at_ms != 0};
     enum tkv_status status =
         job->append(job->context, &walk->record, bytes_of(walk), walk->size, &move.to, err);
 
@@ -61,11 +64,19 @@ static enum tkv_status set_aside_expired(struct tkv_copy_job *job,
     return status;
 }
 
+/* Whether only the index knows what becomes of a record that was not noted as superseded. */
+static bool needs_index(const struct tkv_copy_job *job, const struct tkv_record *record)
+{
+    return record->kind == TKV_RECORD_DELETE || record->expires_at_ms != 0 ||
+           !atomic_load(&job->source->superseded.is_complete);
+}
+
 static bool is_expired(const struct tkv_copy_job *job, const struct tkv_record *record)
 {
     return record->expires_at_ms != 0 && record->expires_at_ms <= job->now_ms;
 }
 
+/* Which is not known to be superseded. */
 static enum tkv_status copy_put(struct tkv_copy_job *job, const struct tkv_walk *walk,
                                 uint64_t hash, struct tkv_error *err)
 {
@@ -73,8 +84,12 @@ static enum tkv_status copy_put(struct tkv_copy_job *job, const struct tkv_walk 
     const unsigned flags = record->kind == TKV_RECORD_LARGE ? TKV_PLACE_LARGE : 0;
     const uint64_t place = tkv_place(job->source->slot, walk->offset, flags);
     struct tkv_location location;
-    const bool known = tkv_index_find(job->index, record->key, hash, &location);
-    const bool is_live = known && (location.place & ~(uint64_t)TKV_PLACE_EXPIRES) == place;
+    bool known, is_live;
+
+    if (!needs_index(job, record))
+        return keep(job, walk, hash, place, err);
+    known = tkv_index_find(job->index, record->key, hash, &location);
+    is_live = known && (location.place & ~(uint64_t)TKV_PLACE_EXPIRES) == place;
 
     if (is_expired(job, record) && (is_live || !known)) {
         if (is_live && tkv_index_remove_at(job->index, record->key, hash, place, &location))
@@ -101,13 +116,27 @@ static enum tkv_status copy_delete(struct tkv_copy_job *job, const struct tkv_wa
                               (uint32_t)walk->size, err);
 }
 
+static enum tkv_status copy_record(struct tkv_copy_job *job, const struct tkv_walk *walk,
+                                   struct tkv_error *err)
+{
+    const uint64_t hash = tkv_index_hash(job->index, walk->record.key);
+
+    job->key_sum += tkv_datafile_key_share(walk->offset, hash);
+    if (tkv_superseded_has(&job->source->superseded, walk->offset)) {
+        job->records_dropped++;
+        return TKV_OK;
+    }
+    return walk->record.kind == TKV_RECORD_DELETE ? copy_delete(job, walk, hash, err)
+                                                  : copy_put(job, walk, hash, err);
+}
+
 /* ---- What the walk will meet ----------------------------------------------------- */
 
 #define WINDOW 16u /* records whose index lines, then entries, are fetched together */
 
 /* Records behind those that are being worked on, as a glimpse shows them. */
 struct lookahead {
-    uint64_t hashes[WINDOW];
+    uint64_t hashes[WINDOW]; /* of those that the index must be asked for */
     size_t count;
     uint64_t end; /* where the record behind them begins */
 };
@@ -115,12 +144,19 @@ struct lookahead {
 static void fetch_lines(const struct tkv_copy_job *job, const struct tkv_walk *walk,
                         struct lookahead *ahead)
 {
-    struct tkv_slice key;
+    struct tkv_record record;
+    uint64_t hash;
 
     ahead->count = 0;
-    while (ahead->count < WINDOW && tkv_walk_glimpse(walk, &ahead->end, &key)) {
-        const uint64_t hash = tkv_index_hash(job->index, key);
+    for (unsigned i = 0; i < WINDOW; i++) {
+        const uint64_t offset = ahead->end;
 
+        if (!tkv_walk_glimpse(walk, &ahead->end, &record))
+            return;
+        if (tkv_superseded_has(&job->source->superseded, offset) ||
+            !needs_index(job, &record))
+            continue;
+        hash = tkv_index_hash(job->index, record.key);
         tkv_index_prefetch(job->index, hash);
         ahead->hashes[ahead->count++] = hash;
     }
@@ -151,17 +187,12 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
 
     tkv_walk_begin(&walk, job->source, atomic_load(&job->source->size));
     while (status == TKV_OK && tkv_walk_next(&walk)) {
-        const uint64_t hash = tkv_index_hash(job->index, walk.record.key);
-
         if (job->records_in % WINDOW == 0)
             fetch_ahead(job, &walk, &ahead);
         job->records_in++;
         job->record_sum += tkv_datafile_record_share(walk.offset, walk.record.seq);
         job->bytes_in += walk.size;
-        if (walk.record.kind == TKV_RECORD_DELETE)
-            status = copy_delete(job, &walk, hash, err);
-        else
-            status = copy_put(job, &walk, hash, err);
+        status = copy_record(job, &walk, err);
     }
     if (status == TKV_OK && walk.status != TKV_OK) {
         status = walk.status;
@@ -201,7 +232,8 @@ bool tkv_copy_balances(const struct tkv_copy_job *job)
         kept += job->tombstones.items[i].needed;
     return job->records_in == kept + job->records_dropped &&
            job->records_in == tkv_usage_get(&job->source->usage.records) &&
-           job->record_sum == tkv_usage_get(&job->source->record_sum);
+           job->record_sum == tkv_usage_get(&job->source->record_sum) &&
+           (!job->source->keys_from_hint || job->key_sum == job->source->hint_keys);
 }
 
 static void fetch_moves(const struct tkv_copy_job *job, size_t from)

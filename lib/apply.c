@@ -141,8 +141,10 @@ static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *wri
     const size_t left = write->count - from;
     uint64_t guess;
 
-    for (size_t i = from; i < from + (left < WINDOW ? left : WINDOW); i++)
+    for (size_t i = from; i < from + (left < WINDOW ? left : WINDOW); i++) {
         (void)tkv_index_peek(store->index, write->items[i].key_hash, &guess);
+        tkv_files_fetch_superseded(store, guess);
+    }
 }
 
 /* Likewise for all writes of one key; who writes alone has done it before. */
@@ -156,8 +158,10 @@ static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_appl
             tkv_index_prefetch(store->index, write->items[0].key_hash);
     }
     for (write = group->writes; write != NULL; write = write->next) {
-        if (write->count == 1)
-            (void)tkv_index_peek(store->index, write->items[0].key_hash, &guess);
+        if (write->count != 1)
+            continue;
+        (void)tkv_index_peek(store->index, write->items[0].key_hash, &guess);
+        tkv_files_fetch_superseded(store, guess);
     }
 }
 

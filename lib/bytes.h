@@ -55,18 +55,22 @@ static inline bool tkv_is_zero(const uint8_t *p, size_t size)
     return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
 }
 
-/* The 256 bytes from `at` on, a small record, will be written soon and are in no cache: storing
- * to them would be waited for by the next locked instruction. They need not exist. */
-static inline void tkv_fetch_to_write(uintptr_t at)
+/* The cache line at `at` will be written soon and is in no cache: storing to it would be waited
+ * for by the next locked instruction. It need not exist. */
+static inline void tkv_fetch_line_to_write(uintptr_t at)
 {
 #if defined(__GNUC__)
     __builtin_prefetch((const void *)at, 1);
-    __builtin_prefetch((const void *)(at + 64), 1);
-    __builtin_prefetch((const void *)(at + 128), 1);
-    __builtin_prefetch((const void *)(at + 192), 1);
 #else
     (void)at;
 #endif
+}
+
+/* The 256 bytes from `at` on, a small record. */
+static inline void tkv_fetch_to_write(uintptr_t at)
+{
+    for (unsigned i = 0; i < 256; i += 64)
+        tkv_fetch_line_to_write(at + i);
 }
 
 /* The unit in which devices and page caches tear writes; nothing acknowledged ever shares

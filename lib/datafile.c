@@ -128,6 +128,7 @@ enum tkv_status tkv_datafile_new(struct tkv_os *os, const uint8_t uuid[16], uint
     }
     encode_header(uuid, number, seq_base, file_class, tail);
     file->capacity = capacity;
+    atomic_store(&file->superseded.is_complete, true);
     atomic_store(&file->size, TKV_DATA_HEADER_SIZE);
     atomic_store(&file->tail, tail);
     *ret_file = file;
@@ -252,6 +253,8 @@ enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t cap
     if (tail == NULL)
         return tkv_fail_memory(err, (size_t)(capacity - start), "an active data file");
     file->capacity = capacity;
+    tkv_superseded_forget(&file->superseded); /* it was of a shorter file, ... */
+    file->keys_from_hint = false;             /* ... and so is the sum */
     atomic_store(&file->tail, tail);
     atomic_store(&file->sealed, false);
     return TKV_OK;
@@ -288,6 +291,7 @@ void tkv_datafile_release(struct tkv_datafile *file)
         (void)file->os->close(file->os, file->fd); /* synced before, or of no interest */
     free(file->retired_tail);
     free(atomic_load(&file->tail));
+    tkv_superseded_forget(&file->superseded);
     free(file);
 }
 

@@ -29,6 +29,7 @@
 #include "file_name.h"
 #include "manifest.h"
 #include "os.h"
+#include "superseded.h"
 #include "usage.h"
 
 #define TKV_DATA_HEADER_SIZE 64u
@@ -60,6 +61,7 @@ struct tkv_datafile {
     _Atomic uint64_t seq_min_put; /* oldest record that is not a delete; UINT64_MAX: none */
     _Atomic uint64_t record_sum;  /* which records lie where, see below */
     struct tkv_usage usage;
+    struct tkv_superseded superseded;
     _Atomic uint64_t pinned_by; /* the file that holds an older record which this file's
                                    tombstones hide, as far as known; 0: unknown */
 
@@ -78,6 +80,8 @@ struct tkv_datafile {
     bool listed_sealed;   /* ... as sealed, ... */
     uint64_t listed_size; /* ... with this durable size */
     uint64_t hinted_size; /* so much of it the hint file covers, as far as known */
+    bool keys_from_hint;  /* its keys were taken from its hint, on trust ... */
+    uint64_t hint_keys;   /* ... and this is the sum of what that said, see below */
     _Atomic(uint8_t *) map;
     size_t map_size;
     uint64_t touched;      /* memory up to here is there; see tkv_datafile_touch() */
@@ -143,6 +147,13 @@ static inline uint64_t tkv_datafile_record_share(uint64_t offset, uint64_t seq)
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
+}
+
+/* Likewise one key's share of hint_keys: where its record lies is not all that a hint can have
+ * wrong. */
+static inline uint64_t tkv_datafile_key_share(uint64_t offset, uint64_t hash)
+{
+    return tkv_datafile_record_share(offset, hash);
 }
 
 /* Forget what was appended after `size`, a durable size, and to which nothing points. */

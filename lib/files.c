@@ -118,11 +118,28 @@ static void unreference_large(struct tkv_store *store, struct tkv_datafile *file
     tkv_epoch_leave(reader);
 }
 
+void tkv_files_superseded(struct tkv_store *store, const struct tkv_location *old)
+{
+    const uint32_t slot = tkv_place_slot(old->place);
+    struct tkv_datafile *file = tkv_files_at(store, slot);
+    struct tkv_superseded *superseded = &file->superseded;
+    uintptr_t bits;
+
+    if (old->expires_at_ms != 0)
+        return;
+    tkv_superseded_note(superseded, tkv_place_offset(old->place), file->capacity);
+    bits = (uintptr_t)atomic_load_explicit(&superseded->bits, memory_order_relaxed);
+    if (slot < TKV_FETCH_SLOTS &&
+        atomic_load_explicit(&store->superseded_at[slot], memory_order_relaxed) != bits)
+        atomic_store_explicit(&store->superseded_at[slot], bits, memory_order_relaxed);
+}
+
 static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 {
     struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(old->place));
 
     tkv_usage_dead(&file->usage, old->size, 1);
+    tkv_files_superseded(store, old);
     if ((old->place & TKV_PLACE_LARGE) != 0)
         unreference_large(store, file, old);
 }

@@ -56,6 +56,7 @@ static void count_dead(struct tkv_store *store, const struct tkv_location *old)
 
     if ((old->place & TKV_PLACE_TOMBSTONE) != 0)
         return;
+    tkv_files_superseded(store, old);
     tkv_usage_dead(&file->usage, old->size, 1);
     tkv_usage_sub_alone(&store->live_bytes, old->size);
 }
@@ -114,6 +115,8 @@ static enum tkv_status load_entry(struct tkv_store *store, struct tkv_datafile *
         status = tkv_index_add(store->index, entry->key, hash, &location, &is_newest, err);
     if (status == TKV_OK && !is_newest)
         status = load_newer(store, entry, hash, &location, &is_newest, err);
+    if (status == TKV_OK && !is_newest && entry->kind != TKV_RECORD_DELETE)
+        tkv_files_superseded(store, &location);
     if (status != TKV_OK || !is_newest)
         return status;
     if (entry->kind == TKV_RECORD_LARGE)
@@ -213,9 +216,12 @@ static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *f
         }
         for (unsigned i = 0; i < count; i++)
             (void)tkv_index_peek(store->index, hashes[i], &guess);
-        for (unsigned i = 0; i < count && status == TKV_OK; i++)
+        for (unsigned i = 0; i < count && status == TKV_OK; i++) {
+            file->hint_keys += tkv_datafile_key_share(entries[i].offset, hashes[i]);
             status = load_entry(store, file, &entries[i], hashes[i], err);
+        }
     } while (count == WINDOW && status == TKV_OK);
+    file->keys_from_hint = true;
     return status;
 }
 
@@ -349,6 +355,7 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
         status = scan_file(store, file, err);
     }
     file->durable_sum = tkv_usage_get(&file->record_sum); /* known from here on */
+    atomic_store(&file->superseded.is_complete, status == TKV_OK);
     return status;
 }
 

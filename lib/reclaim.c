@@ -68,47 +68,41 @@ static void count_live(struct job *job)
     tkv_mutex_unlock(&job->store->apply);
 }
 
-/* A record was written again, or deleted, while its copy was on its way. */
-static void note_stale(struct job *job, const struct tkv_move *move)
+/* A record was written again, or deleted, while its copy was on its way: that was never live. */
+static void count_stale(struct tkv_store *store, const struct tkv_move *move)
 {
-    struct tkv_survivors_output *output = job->survivors.outputs;
+    const struct tkv_location copy = {
+        .place = move->to, .size = move->size, .expires_at_ms = move->expires};
 
-    while (output->file->slot != tkv_place_slot(move->to))
-        output++;
-    output->stale_bytes += move->size;
-    output->stale++;
+    tkv_usage_dead(&tkv_files_at(store, tkv_place_slot(copy.place))->usage, copy.size, 1);
+    tkv_files_superseded(store, &copy);
 }
 
-/* What was live in the source is so no more, and what is stale was never live in its copy. */
-static void count_dead(struct job *job, uint64_t moved_bytes, uint64_t moved)
+/* What was live in the source is so no more. */
+static void count_dead(struct job *job, uint64_t moved_bytes, uint64_t moved, size_t stale)
 {
     tkv_mutex_lock(&job->store->apply);
     tkv_usage_dead(&job->copy.source->usage, moved_bytes, moved);
-    for (size_t i = 0; i < job->survivors.output_count; i++) {
-        const struct tkv_survivors_output *output = &job->survivors.outputs[i];
-
-        tkv_usage_dead(&output->file->usage, output->stale_bytes, output->stale);
-    }
+    for (size_t i = 0; i < stale; i++)
+        count_stale(job->store, &job->copy.moves[i]);
     tkv_mutex_unlock(&job->store->apply);
 }
 
 static uint64_t install(struct job *job)
 {
-    uint64_t moved = 0, moved_bytes = 0;
+    struct tkv_move *moves = job->copy.moves;
+    uint64_t moved_bytes = 0;
+    size_t stale = 0;
 
     count_live(job);
     for (size_t i = 0; i < job->copy.move_count; i++) {
-        const struct tkv_move *m = &job->copy.moves[i];
-
-        if (!tkv_copy_install(&job->copy, i)) {
-            note_stale(job, m);
-            continue;
-        }
-        moved_bytes += m->size;
-        moved++;
+        if (tkv_copy_install(&job->copy, i))
+            moved_bytes += moves[i].size;
+        else
+            moves[stale++] = moves[i]; /* its place is behind */
     }
-    count_dead(job, moved_bytes, moved);
-    return moved;
+    count_dead(job, moved_bytes, job->copy.move_count - stale, stale);
+    return job->copy.move_count - stale;
 }
 
 /* Tombstones that stayed have a witness now; they are no garbage while it exists. */

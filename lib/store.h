@@ -30,7 +30,8 @@
 #define TKV_FLUSH_SIZE     (256u * 1024) /* look after the memory tail once so much is in it */
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
-#define TKV_REMOVED_MAX    8u /* removed files that may wait for the flusher */
+#define TKV_REMOVED_MAX    8u    /* removed files that may wait for the flusher */
+#define TKV_FETCH_SLOTS    1024u /* as many as an index line can name */
 
 /* The compactor's output files that are open: for survivors.c. */
 enum { TKV_OUTPUT_YOUNG, TKV_OUTPUT_OLD, TKV_OUTPUT_COUNT };
@@ -127,6 +128,10 @@ struct tkv_store {
     _Atomic uint64_t synced_us; /* INTERVAL: when the log was last synced */
     uint64_t idle_seq; /* newest write when the flusher last looked; the flusher's */
     atomic_bool flusher_sleeps; /* until woken: the next write must wake it */
+
+    /* Where the bits of struct tkv_superseded lie, of the files in the first slots: for fetching
+     * them, and nothing else, because they may be gone. */
+    _Atomic uintptr_t superseded_at[TKV_FETCH_SLOTS];
 };
 
 /* ---- store.c --------------------------------------------------------------------- */
@@ -188,6 +193,23 @@ void tkv_files_replaced(struct tkv_store *store, const struct tkv_location *old,
 /* Likewise because it expired: it may still hide older ones. */
 void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old);
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size);
+/* The record at this location is not the latest of its key, and will not be again: a compaction
+ * drops it without asking the index. Not so if it expires: like a delete it may hide older ones.
+ * The three above do it, but for what has expired. With `apply` held, or while a store is being
+ * opened. */
+void tkv_files_superseded(struct tkv_store *store, const struct tkv_location *old);
+/* The record at `guess`, a place or 0, is about to be superseded. */
+static inline void tkv_files_fetch_superseded(struct tkv_store *store, uint64_t guess)
+{
+    const uint32_t slot = tkv_place_slot(guess);
+    uintptr_t bits;
+
+    if (guess == 0 || slot >= TKV_FETCH_SLOTS)
+        return;
+    bits = atomic_load_explicit(&store->superseded_at[slot], memory_order_relaxed);
+    if (bits != 0)
+        tkv_fetch_line_to_write(bits + tkv_superseded_byte(tkv_place_offset(guess)));
+}
 
 /* ---- apply.c: what the log's owner does ------------------------------------------ */
 

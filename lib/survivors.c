@@ -221,8 +221,11 @@ void tkv_survivors_undo(struct tkv_survivors *survivors)
     for (size_t i = 0; i < survivors->output_count; i++) {
         const struct tkv_survivors_output *output = &survivors->outputs[i];
 
-        if (output->file->durable > output->size)
-            continue; /* synced already: garbage that the next manifest lists */
+        if (output->file->durable > output->size) {
+            /* Synced already: garbage that the next manifest lists, and nobody noted. */
+            atomic_store(&output->file->superseded.is_complete, false);
+            continue;
+        }
         undo_counts(store, output);
         cut_what_was_written(store, output);
         tkv_datafile_rewind(output->file, output->size, output->records,

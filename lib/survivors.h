@@ -30,8 +30,7 @@ struct tkv_survivors_output {
     bool is_new;
     uint64_t size, records, record_sum; /* before */
     uint64_t tombstone_bytes;           /* that came to it; others expire meanwhile */
-    uint64_t puts_bytes, puts;          /* that came to it ... */
-    uint64_t stale_bytes, stale; /* ... and of those, what was not current any more */
+    uint64_t puts_bytes, puts;          /* likewise */
 };
 
 struct tkv_survivors {

@@ -153,17 +153,33 @@ static void verify_keys(struct verify *v)
     tkv_iterator_free(iterator);
 }
 
-/* Live bytes by the index, to be compared with the account. */
-static uint64_t recount_live(struct verify *v)
+/* By the index, to be compared with the accounts. */
+struct live {
+    uint64_t bytes;
+    uint64_t superseded; /* records that a compaction would drop all the same */
+};
+
+static void count_live(struct tkv_store *store, const struct tkv_location *location,
+                       struct live *live)
+{
+    const struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(location->place));
+
+    live->bytes += location->size;
+    live->superseded +=
+        file != NULL &&
+        tkv_superseded_has(&file->superseded, tkv_place_offset(location->place));
+}
+
+static struct live recount_live(struct verify *v)
 {
     struct tkv_index_cursor cursor = {0};
     struct tkv_index_page page = {0};
-    uint64_t live = 0;
+    struct live live = {0};
 
     while (v->failure == TKV_OK && !cursor.done) {
         v->failure = tkv_index_step(v->store->index, &cursor, &page, &v->error);
         for (size_t i = 0; i < page.count; i++)
-            live += page.locations[i].size;
+            count_live(v->store, &page.locations[i], &live);
         page.count = 0;
     }
     tkv_index_page_release(&page);
@@ -189,14 +205,16 @@ static void verify_index(struct verify *v)
 {
     struct tkv_store *store = v->store;
     struct tkv_error error;
-    uint64_t live, known;
+    struct live live;
+    uint64_t known;
     bool consistent;
 
     tkv_mutex_lock(&store->compact);
     tkv_mutex_lock(&store->upkeep);
     tkv_mutex_lock(&store->apply);
     consistent = tkv_index_check(store->index);
-    live = recount_live(v) + large_bytes(store);
+    live = recount_live(v);
+    live.bytes += large_bytes(store);
     known = tkv_usage_get(&store->live_bytes);
     tkv_mutex_unlock(&store->apply);
     tkv_mutex_unlock(&store->upkeep);
@@ -205,9 +223,14 @@ static void verify_index(struct verify *v)
         (void)tkv_fail(&error, TKV_CORRUPT, "the index in memory contradicts itself");
         report_finding(v, &error);
     }
-    if (v->failure == TKV_OK && live != known) {
+    if (live.superseded > 0) {
+        (void)tkv_fail(&error, TKV_CORRUPT, "%llu live records are noted as superseded",
+                       (unsigned long long)live.superseded);
+        report_finding(v, &error);
+    }
+    if (v->failure == TKV_OK && live.bytes != known) {
         (void)tkv_fail(&error, TKV_CORRUPT, "%llu live bytes where the account says %llu",
-                       (unsigned long long)live, (unsigned long long)known);
+                       (unsigned long long)live.bytes, (unsigned long long)known);
         report_finding(v, &error);
     }
 }

@@ -125,18 +125,16 @@ static bool skip_padding(struct tkv_walk *walk)
 }
 
 bool tkv_walk_glimpse(const struct tkv_walk *walk, uint64_t *offset,
-                      struct tkv_slice *ret_key)
+                      struct tkv_record *ret_record)
 {
     const uint64_t end = walk->bytes_offset + walk->bytes_size;
-    struct tkv_record record;
 
     if (*offset < walk->bytes_offset || *offset >= end ||
         tkv_record_parse(tkv_bytes(walk->bytes + (*offset - walk->bytes_offset),
                                    (size_t)(end - *offset)),
-                         &record) != TKV_RECORD_GOOD)
+                         ret_record) != TKV_RECORD_GOOD)
         return false;
-    *offset += tkv_record_size(&record);
-    *ret_key = record.key;
+    *offset += tkv_record_size(ret_record);
     return true;
 }
 

@@ -41,10 +41,10 @@ void tkv_walk_begin(struct tkv_walk *walk, struct tkv_datafile *file, uint64_t e
 bool tkv_walk_next(struct tkv_walk *walk);
 void tkv_walk_end(struct tkv_walk *walk);
 
-/* What seems to be the key of the record at `*offset`, which is moved behind that record: for
- * fetching ahead what belongs to it, nothing else, because nothing of it is verified. False:
- * it is not in memory, or does not look like a record. */
+/* What seems to be the record at `*offset`, which is moved behind it: for fetching ahead what
+ * belongs to it, nothing else, because nothing of it is verified. False: it is not in memory, or
+ * does not look like a record. */
 bool tkv_walk_glimpse(const struct tkv_walk *walk, uint64_t *offset,
-                      struct tkv_slice *ret_key);
+                      struct tkv_record *ret_record);
 
 #endif

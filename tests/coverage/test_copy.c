@@ -129,6 +129,7 @@ static void begin(struct fixture *f)
     CHECK_OK(tkv_datafile_new(&f->disk->os, uuid, 1, 1, TKV_FILE_FRESH, 64 * 1024, false,
                               &f->file, &err));
     f->file->slot = SLOT;
+    atomic_store(&f->file->superseded.is_complete, false); /* the index decides */
     CHECK_OK(tkv_index_new(1, 0, &f->index, &err));
     f->job = (struct tkv_copy_job){.source = f->file,
                                    .index = f->index,
@@ -476,17 +477,17 @@ TEST(records_that_are_missing_too_many_or_others_are_noticed)
 
 static void check_glimpse(const struct tkv_walk *walk, uint64_t *offset, const char *key)
 {
-    struct tkv_slice seen;
+    struct tkv_record seen;
 
     CHECK(tkv_walk_glimpse(walk, offset, &seen));
-    CHECK(seen.size == strlen(key) && memcmp(seen.data, key, seen.size) == 0);
+    CHECK(seen.key.size == strlen(key) && memcmp(seen.key.data, key, strlen(key)) == 0);
 }
 
-TEST(the_keys_that_follow_are_seen_as_far_as_there_are_records_in_memory)
+TEST(the_records_that_follow_are_seen_as_far_as_there_are_records_in_memory)
 {
     struct fixture f;
     struct tkv_walk walk;
-    struct tkv_slice key;
+    struct tkv_record record;
     uint64_t offset, third;
 
     begin(&f);
@@ -495,19 +496,19 @@ TEST(the_keys_that_follow_are_seen_as_far_as_there_are_records_in_memory)
     third = add(&f, "three", TKV_RECORD_PUT, EXPIRED);
     tkv_walk_begin(&walk, f.file, atomic_load(&f.file->size));
     offset = walk.offset;
-    CHECK(!tkv_walk_glimpse(&walk, &offset, &key)); /* nothing was read yet */
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &record)); /* nothing was read yet */
     CHECK(tkv_walk_next(&walk));
     check_glimpse(&walk, &offset, "one");
     check_glimpse(&walk, &offset, "two");
     CHECK_EQ(offset, third);
     check_glimpse(&walk, &offset, "three");
     CHECK_EQ(offset, walk.end);
-    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &record));
     offset = walk.bytes_offset - 1;
-    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &record));
     offset = third;
     walk.bytes_size -= 1; /* which ends within the record */
-    CHECK(!tkv_walk_glimpse(&walk, &offset, &key));
+    CHECK(!tkv_walk_glimpse(&walk, &offset, &record));
     CHECK_EQ(offset, third);
     tkv_walk_end(&walk);
     end(&f);
@@ -538,6 +539,76 @@ TEST(any_number_of_records_is_fetched_ahead_and_judged_one_by_one)
             CHECK(!tkv_copy_install(&f.job, i)); /* it is there already */
         end(&f);
     }
+}
+
+/* ---- What is known without the index --------------------------------------------------- */
+
+TEST(what_was_noted_is_dropped_and_the_rest_kept_without_asking_the_index)
+{
+    struct fixture f;
+    uint64_t noted, live;
+
+    begin(&f);
+    atomic_store(&f.file->superseded.is_complete, true);
+    noted = add(&f, "noted", TKV_RECORD_PUT, 0);
+    live = add(&f, "live", TKV_RECORD_PUT, 0);
+    (void)add(&f, "large", TKV_RECORD_LARGE, 0);
+    tkv_superseded_note(&f.file->superseded, noted, f.file->capacity);
+    point(&f, "noted", tkv_place(SLOT, noted, 0), 0); /* which is not so */
+    peeks = 0;
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(peeks, 0);
+    CHECK_EQ(f.job.records_dropped, 1);
+    CHECK_EQ(f.job.move_count, 2);
+    CHECK_EQ(f.job.moves[0].from, tkv_place(SLOT, live, 0));
+    CHECK(!f.job.moves[0].expires);
+    CHECK_EQ(f.job.moves[0].hash, tkv_index_hash(f.index, tkv_text("live")));
+    CHECK_EQ(tkv_place_offset(f.job.moves[1].from), f.job.moves[0].size + live);
+    CHECK(tkv_copy_balances(&f.job));
+    end(&f);
+}
+
+TEST(the_index_is_asked_about_deletes_and_what_expires)
+{
+    struct fixture f;
+
+    begin(&f);
+    atomic_store(&f.file->superseded.is_complete, true);
+    (void)add(&f, "kept", TKV_RECORD_PUT, 0);
+    (void)add(&f, "gone", TKV_RECORD_DELETE, 0);
+    point(&f, "here", tkv_place(SLOT, add(&f, "here", TKV_RECORD_PUT, NOW_MS + 1), 0),
+          NOW_MS + 1);
+    point(&f, "there", tkv_place(SLOT + 1, add(&f, "there", TKV_RECORD_PUT, NOW_MS + 1), 0),
+          NOW_MS + 1);
+    (void)add(&f, "swept", TKV_RECORD_PUT, EXPIRED);
+    peeks = 0;
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(peeks, 4);
+    CHECK_EQ(f.job.move_count, 2);
+    CHECK(!f.job.moves[0].expires && f.job.moves[1].expires);
+    CHECK_EQ(f.job.tombstones.count, 2);
+    CHECK_EQ(f.job.records_dropped, 1);
+    end(&f);
+}
+
+/* Which is the case after a lack of memory. */
+TEST(the_index_decides_about_what_was_not_noted_where_some_may_be_missing)
+{
+    struct fixture f;
+    uint64_t noted;
+
+    begin(&f);
+    noted = add(&f, "noted", TKV_RECORD_PUT, 0);
+    tkv_superseded_note(&f.file->superseded, noted, f.file->capacity);
+    point(&f, "live", tkv_place(SLOT, add(&f, "live", TKV_RECORD_PUT, 0), 0), 0);
+    (void)add(&f, "missed", TKV_RECORD_PUT, 0);
+    peeks = 0;
+    CHECK_OK(tkv_copy_run(&f.job, &err));
+    CHECK_EQ(peeks, 2);
+    CHECK_EQ(f.job.move_count, 1);
+    CHECK_EQ(f.job.records_dropped, 2);
+    CHECK(tkv_copy_balances(&f.job));
+    end(&f);
 }
 
 TEST(a_delete_of_any_size_is_kept_whole)

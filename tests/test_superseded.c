@@ -27,7 +27,7 @@ void *__wrap_calloc(size_t count, size_t size)
 TEST(records_as_short_as_they_can_be_have_a_bit_each)
 {
     const uint64_t end = 64 * 1024;
-    struct tkv_superseded s = {0};
+    struct tkv_superseded s = {.end = 0};
 
     for (uint64_t offset = TKV_DATA_HEADER_SIZE; offset < end;
          offset += TKV_RECORD_HEADER_SIZE)
@@ -43,7 +43,7 @@ TEST(records_as_short_as_they_can_be_have_a_bit_each)
 
 TEST(without_memory_for_the_bits_it_is_known_that_some_are_missing)
 {
-    struct tkv_superseded s = {0};
+    struct tkv_superseded s = {.end = 0};
 
     atomic_store(&s.is_complete, true);
     tkv_superseded_note(&s, 100, 4096);
@@ -64,7 +64,7 @@ TEST(without_memory_for_the_bits_it_is_known_that_some_are_missing)
 
 TEST(what_was_forgotten_may_begin_again_with_a_longer_file)
 {
-    struct tkv_superseded s = {0};
+    struct tkv_superseded s = {.end = 0};
 
     atomic_store(&s.is_complete, true);
     tkv_superseded_note(&s, 100, 4096);

@@ -231,7 +231,8 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     status = reserve(store, draft, err);
     if (status != TKV_OK)
         return status;
-    if (draft->count == 1) { /* while it is written to the log, its entry arrives */
+    /* While it is written to the log its entry arrives; who deletes has it already. */
+    if (draft->count == 1 && draft->deletes == 0) {
         (void)tkv_index_peek(store->index, draft->items[0].key_hash, &guess);
         tkv_files_fetch_superseded(store, guess);
     }

@@ -350,7 +350,8 @@ static void prefetch_neighbours(const struct entry *entry)
     PREFETCH((const void *)(below + offsetof(UT_hash_handle, hh_prev)));
 }
 
-bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash)
+bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
+                              uint64_t *ret_place)
 {
     struct shard *shard = shard_of(index, hash);
     const struct entry *entry;
@@ -358,8 +359,10 @@ bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uin
     PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
     entry = find_locked(index, shard, key, hash);
-    if (entry != NULL)
+    if (entry != NULL) {
+        *ret_place = without_expires(entry->place);
         prefetch_neighbours(entry);
+    }
     tkv_latch_release(&shard->lock);
     return entry != NULL;
 }

@@ -96,15 +96,17 @@ static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
     struct tkv_error reason;
     struct tkv_draft draft;
     enum tkv_status status;
+    uint64_t place;
 
     tkv_index_prefetch(store->index, hash);
     tkv_draft_init(&draft);
     status = tkv_draft_add(&draft, &record, &reason);
-    if (!tkv_index_find_to_remove(store->index, key, hash)) {
+    if (!tkv_index_find_to_remove(store->index, key, hash, &place)) {
         status = TKV_OK;
     } else if (status != TKV_OK) {
         tkv_error_copy(err, &reason);
     } else {
+        tkv_files_fetch_superseded(store, place);
         draft.items[0].key_hash = hash;
         status = tkv_draft_commit(store, &draft, err);
         *ret_existed = status == TKV_OK && draft.items[0].existed;

@@ -347,7 +347,7 @@ static void note_guess(void *context, uint64_t guess)
 TEST(a_lookup_tells_its_guess_while_it_goes_on_and_only_where_there_may_be_a_key)
 {
     struct tkv_location at = location(0, 1), found, old;
-    uint64_t noted = UINT64_MAX;
+    uint64_t noted = UINT64_MAX, place;
     struct tkv_index *index;
     struct tkv_error err;
     struct key key, absent;
@@ -363,8 +363,9 @@ TEST(a_lookup_tells_its_guess_while_it_goes_on_and_only_where_there_may_be_a_key
     CHECK(tkv_index_find_fetching(index, key.slice, key.hash, note_guess, &noted, &found));
     CHECK_EQ(noted, tkv_place(7, 12345 / 64 * 64, 0));
     check_same(&found, &at);
-    CHECK(tkv_index_find_to_remove(index, key.slice, key.hash));
-    CHECK(!tkv_index_find_to_remove(index, absent.slice, absent.hash));
+    CHECK(tkv_index_find_to_remove(index, key.slice, key.hash, &place));
+    CHECK_EQ(place, at.place);
+    CHECK(!tkv_index_find_to_remove(index, absent.slice, absent.hash, &place));
     CHECK(tkv_index_find(index, key.slice, key.hash, &found)); /* it is still there */
     tkv_index_free(index);
 }

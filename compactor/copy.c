@@ -121,7 +121,8 @@ static enum tkv_status copy_record(struct tkv_copy_job *job, const struct tkv_wa
 {
     const uint64_t hash = tkv_index_hash(job->index, walk->record.key);
 
-    job->key_sum += tkv_datafile_key_share(walk->offset, hash);
+    job->hint_sum += tkv_datafile_hint_share(walk->offset, hash, walk->record.kind,
+                                             walk->record.expires_at_ms);
     if (tkv_superseded_has(&job->source->superseded, walk->offset)) {
         job->records_dropped++;
         return TKV_OK;
@@ -233,7 +234,7 @@ bool tkv_copy_balances(const struct tkv_copy_job *job)
     return job->records_in == kept + job->records_dropped &&
            job->records_in == tkv_usage_get(&job->source->usage.records) &&
            job->record_sum == tkv_usage_get(&job->source->record_sum) &&
-           (!job->source->keys_from_hint || job->key_sum == job->source->hint_keys);
+           (!job->source->is_from_hint || job->hint_sum == job->source->hint_sum);
 }
 
 static void fetch_moves(const struct tkv_copy_job *job, size_t from)

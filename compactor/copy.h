@@ -44,7 +44,7 @@ struct tkv_copy_job {
     struct tkv_move *moves;
     size_t move_count, move_capacity;
     struct tkv_tombstones tombstones; /* for the caller to judge, then append */
-    uint64_t records_in, records_dropped, record_sum, key_sum;
+    uint64_t records_in, records_dropped, record_sum, hint_sum;
     uint64_t bytes_in, bytes_out;
 };
 
@@ -55,7 +55,7 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err);
 enum tkv_status tkv_copy_tombstones(struct tkv_copy_job *job, struct tkv_error *err);
 
 /* Every record of the source is accounted for: moved, kept as a tombstone, or dropped; and
- * they, and their keys, are those that the index was made from. */
+ * they, their keys and their kinds are those that the index was made from. */
 bool tkv_copy_balances(const struct tkv_copy_job *job);
 
 /* Repoint move `i`; false when a later write has won. */

@@ -254,7 +254,7 @@ enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t cap
         return tkv_fail_memory(err, (size_t)(capacity - start), "an active data file");
     file->capacity = capacity;
     tkv_superseded_forget(&file->superseded); /* it was of a shorter file, ... */
-    file->keys_from_hint = false;             /* ... and so is the sum */
+    file->is_from_hint = false;               /* ... and so is the sum */
     atomic_store(&file->tail, tail);
     atomic_store(&file->sealed, false);
     return TKV_OK;

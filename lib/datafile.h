@@ -80,8 +80,9 @@ struct tkv_datafile {
     bool listed_sealed;   /* ... as sealed, ... */
     uint64_t listed_size; /* ... with this durable size */
     uint64_t hinted_size; /* so much of it the hint file covers, as far as known */
-    bool keys_from_hint;  /* its keys were taken from its hint, on trust ... */
-    uint64_t hint_keys;   /* ... and this is the sum of what that said, see below */
+    bool
+        is_from_hint; /* what the index knows of it was taken from its hint, on trust ... */
+    uint64_t hint_sum; /* ... and this is the sum of what that said, see below */
     _Atomic(uint8_t *) map;
     size_t map_size;
     uint64_t touched;      /* memory up to here is there; see tkv_datafile_touch() */
@@ -149,11 +150,11 @@ static inline uint64_t tkv_datafile_record_share(uint64_t offset, uint64_t seq)
     return x ^ (x >> 31);
 }
 
-/* Likewise one key's share of hint_keys: where its record lies is not all that a hint can have
- * wrong. */
-static inline uint64_t tkv_datafile_key_share(uint64_t offset, uint64_t hash)
+/* Likewise of hint_sum: where its record lies is not all that a hint can have wrong. */
+static inline uint64_t tkv_datafile_hint_share(uint64_t offset, uint64_t key_hash,
+                                               unsigned kind, uint64_t expires_at_ms)
 {
-    return tkv_datafile_record_share(offset, hash);
+    return tkv_datafile_record_share(offset, key_hash + kind + 4 * expires_at_ms);
 }
 
 /* Forget what was appended after `size`, a durable size, and to which nothing points. */

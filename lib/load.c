@@ -217,11 +217,12 @@ static enum tkv_status load_hint(struct tkv_store *store, struct tkv_datafile *f
         for (unsigned i = 0; i < count; i++)
             (void)tkv_index_peek(store->index, hashes[i], &guess);
         for (unsigned i = 0; i < count && status == TKV_OK; i++) {
-            file->hint_keys += tkv_datafile_key_share(entries[i].offset, hashes[i]);
+            file->hint_sum += tkv_datafile_hint_share(
+                entries[i].offset, hashes[i], entries[i].kind, entries[i].expires_at_ms);
             status = load_entry(store, file, &entries[i], hashes[i], err);
         }
     } while (count == WINDOW && status == TKV_OK);
-    file->keys_from_hint = true;
+    file->is_from_hint = true;
     return status;
 }
 
@@ -345,6 +346,7 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
     struct tkv_hint *hint;
     enum tkv_status status = open_hint(store, file, &hint);
 
+    atomic_store(&file->superseded.is_complete, true); /* as long as there is memory */
     if (status == TKV_OK) {
         status = load_hint(store, file, hint, err);
         tkv_hint_free(hint);
@@ -355,7 +357,8 @@ enum tkv_status tkv_load_file(struct tkv_store *store, struct tkv_datafile *file
         status = scan_file(store, file, err);
     }
     file->durable_sum = tkv_usage_get(&file->record_sum); /* known from here on */
-    atomic_store(&file->superseded.is_complete, status == TKV_OK);
+    if (status != TKV_OK)
+        atomic_store(&file->superseded.is_complete, false);
     return status;
 }
 

@@ -68,24 +68,39 @@ static void count_live(struct job *job)
     tkv_mutex_unlock(&job->store->apply);
 }
 
-/* A record was written again, or deleted, while its copy was on its way: that was never live. */
+/* A record was written again, deleted, or has expired while its copy was on its way. One that
+ * may have expired may hide older ones. */
 static void count_stale(struct tkv_store *store, const struct tkv_move *move)
 {
     const struct tkv_location copy = {
         .place = move->to, .size = move->size, .expires_at_ms = move->expires};
+    struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(copy.place));
 
-    tkv_usage_dead(&tkv_files_at(store, tkv_place_slot(copy.place))->usage, copy.size, 1);
+    if (move->expires) /* first: else the file might look dead in between */
+        tkv_usage_add(&file->usage.tombstone_bytes, copy.size);
+    tkv_usage_dead(&file->usage, copy.size, 1);
     tkv_files_superseded(store, &copy);
 }
 
-/* What was live in the source is so no more. */
+#define STALE_STEP 64u /* counted while writers wait */
+
+/* What was live in the source is so no more, nor are the copies that are stale. */
 static void count_dead(struct job *job, uint64_t moved_bytes, uint64_t moved, size_t stale)
 {
+    size_t counted = 0;
+
     tkv_mutex_lock(&job->store->apply);
     tkv_usage_dead(&job->copy.source->usage, moved_bytes, moved);
-    for (size_t i = 0; i < stale; i++)
-        count_stale(job->store, &job->copy.moves[i]);
     tkv_mutex_unlock(&job->store->apply);
+    while (counted < stale) {
+        const size_t left = stale - counted;
+        const size_t end = counted + (left < STALE_STEP ? left : STALE_STEP);
+
+        tkv_mutex_lock(&job->store->apply);
+        while (counted < end)
+            count_stale(job->store, &job->copy.moves[counted++]);
+        tkv_mutex_unlock(&job->store->apply);
+    }
 }
 
 static uint64_t install(struct job *job)

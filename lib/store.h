@@ -139,7 +139,8 @@ struct tkv_store {
 /* tkv_open() on another world: the tests' simulated disk. */
 enum tkv_status tkv_open_on(struct tkv_os *os, const char *directory,
                             const struct tkv_options *options, struct tkv_store **ret_store,
-                            struct tkv_open_report *ret_report, struct tkv_error *err);
+                            struct tkv_open_report *ret_report,
+                            struct tkv_error *err) TKV_COLD;
 
 /* The first thing every public function does. */
 enum tkv_status tkv_store_check(struct tkv_store *store, struct tkv_error *err);
@@ -195,8 +196,8 @@ void tkv_files_expired(struct tkv_store *store, const struct tkv_location *old);
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size);
 /* The record at this location is not the latest of its key, and will not be again: a compaction
  * drops it without asking the index. Not so if it expires: like a delete it may hide older ones.
- * The three above do it, but for what has expired. With `apply` held, or while a store is being
- * opened. */
+ * tkv_files_dead(), tkv_files_replaced() and tkv_files_expired() do this too. With `apply` held,
+ * or while a store is being opened. */
 void tkv_files_superseded(struct tkv_store *store, const struct tkv_location *old);
 /* The record at `guess`, a place or 0, is about to be superseded. */
 static inline void tkv_files_fetch_superseded(struct tkv_store *store, uint64_t guess)

@@ -24,7 +24,8 @@
 struct tkv_superseded {
     _Atomic(atomic_uchar *) bits; /* NULL until one is set */
     uint64_t end;                 /* of the offsets that they cover; constant with `bits` */
-    atomic_bool is_complete;      /* every superseded record was noted, but what expires */
+    atomic_bool is_complete; /* all was noted that is noted at all: what can be live again
+                                     only by being written again, see tkv_files_superseded() */
 };
 
 /* The record at `offset`, below `end`, which is the same for all records of the file. */

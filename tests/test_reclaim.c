@@ -701,6 +701,59 @@ TEST(a_copy_that_is_stale_when_it_is_installed_does_not_count_as_live)
     end(&f);
 }
 
+static void expire_when_copied(void *context, const struct tkv_event *event)
+{
+    struct fixture *f = context;
+
+    if (event->kind != TKV_EVENT_COMPACTION_COPIED)
+        return;
+    f->disk->wall_ms += 5000;
+    tkv_upkeep_expire(f->store);
+    del(f, "other");
+}
+
+/* Nothing in the output is live then. */
+TEST(a_record_that_expires_while_its_copy_is_on_its_way_goes_on_hiding_older_ones)
+{
+    struct fixture f;
+    uint64_t second;
+    uint8_t byte;
+    bool did;
+
+    begin_closed(&f);
+    f.options.on_event = expire_when_copied;
+    open_again(&f);
+    put_bytes(&f, "key", 1, 100);
+    for (unsigned i = 0; f.store->active->number == 1; i++) {
+        char other[8];
+
+        snprintf(other, sizeof other, "%u", i);
+        put_bytes(&f, other, 1, 4000);
+    }
+    rotate(&f);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    second = f.store->active->number;
+    CHECK_OK(tkv_put_expiring(f.store, tkv_text("key"), tkv_text("for a while"),
+                              f.disk->wall_ms + 1000, &err));
+    put_bytes(&f, "other", 1, 4000);
+    for (unsigned i = 0; i < 8; i++)
+        put_bytes(&f, "garbage", 1, 4000);
+    rotate(&f);
+    put_bytes(&f, "garbage", 1, 10); /* the last of them */
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    atomic_store(&tkv_files_find(f.store, 1)->damaged, true); /* it stays as it is */
+    CHECK_OK(tkv_reclaim_step(f.store, second + 1, &did, NULL, &err));
+    CHECK(did);
+    CHECK(tkv_files_find(f.store, second) == NULL);
+    CHECK_EQ(usage_of(&f).live_bytes, tkv_usage_get(&f.store->live_bytes));
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
+    open_again(&f);
+    CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
+    end(&f);
+}
+
 static struct tkv_event last_events[TKV_EVENT_POISONED + 1];
 
 static void keep_event(void *context, const struct tkv_event *event)

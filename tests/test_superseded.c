@@ -10,16 +10,22 @@
 #include "small_store.h"
 #include "walk.h"
 
+#include <errno.h>
+
 TEST_MAIN
 
-static size_t no_memory_for; /* so many bytes of bits; 0: there is */
+static size_t no_memory_for;  /* so many bytes of bits; 0: there is */
+static bool no_memory_at_all; /* for the bits of any file of 56 to 64 KiB */
 
 void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return size == 1 && count == no_memory_for ? NULL : __real_calloc(count, size);
+    if (size == 1 &&
+        (count == no_memory_for || (no_memory_at_all && count >= 448 && count <= 513)))
+        return NULL;
+    return __real_calloc(count, size);
 }
 
 /* ---- The bits -------------------------------------------------------------------------- */
@@ -227,6 +233,58 @@ TEST(without_memory_for_bits_nothing_is_lost_and_the_garbage_goes_all_the_same)
     check_byte(&f, "stays", 39);
     (void)check_store(&f);
     end(&f);
+}
+
+TEST(a_file_that_was_loaded_without_memory_for_bits_knows_that_some_are_missing)
+{
+    struct tkv_datafile *file;
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 12; i++)
+        put_bytes(&f, "garbage", 2, 4000);
+    for (unsigned i = 0; f.store->active->number == 1; i++) {
+        char key[8];
+
+        snprintf(key, sizeof key, "%u", i);
+        put_bytes(&f, key, 1, 4000);
+    }
+    no_memory_at_all = true;
+    open_again(&f);
+    no_memory_at_all = false;
+    file = tkv_files_find(f.store, 1);
+    CHECK(atomic_load(&file->sealed));
+    CHECK(!atomic_load(&file->superseded.is_complete));
+    CHECK(check_store(&f).missed > 0);
+    end(&f);
+}
+
+/* Nothing points at what a failed compaction has made durable, and nobody has noted it. */
+TEST(an_output_that_is_not_taken_back_knows_that_some_are_missing)
+{
+    unsigned missed = 0;
+    bool failed = true;
+
+    for (uint64_t at = 1; failed; at++) {
+        enum tkv_status status;
+        struct fixture f;
+
+        begin(&f);
+        put_bytes(&f, "stays", 1, 100);
+        while (f.store->active->number == 1)
+            put_bytes(&f, "garbage", 2, 4000);
+        f.disk->fail_kinds = SIMDISK_OPEN;
+        f.disk->fail_count = 0;
+        f.disk->fail_errno = EMFILE;
+        f.disk->fail_at = at;
+        status = tkv_compact(f.store, NULL, &err);
+        failed = f.disk->faults > 0;
+        CHECK(failed || status == TKV_OK);
+        f.disk->fail_at = 0;
+        missed += check_store(&f).missed;
+        end(&f);
+    }
+    CHECK(missed > 0);
 }
 
 /* What a compaction has copied in vain must not be copied for ever. */

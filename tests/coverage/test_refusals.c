@@ -492,6 +492,69 @@ TEST(a_file_whose_hint_has_a_key_that_it_does_not_have_is_kept_by_compaction)
     end(&f);
 }
 
+/* Likewise, of two keys; NULL: of one. */
+static void change_kinds(struct fixture *f, const struct tkv_hint_identity *identity,
+                         const char *key, enum tkv_record_kind kind, const char *other,
+                         enum tkv_record_kind other_kind)
+{
+    struct tkv_os *os = &f->disk->os;
+    const int dir = os->open_dir(os, "", false);
+    struct tkv_hint_writer *writer;
+    struct tkv_hint_entry entry;
+    struct tkv_hint *hint;
+
+    CHECK_OK(tkv_hint_writer_new(&writer, &err));
+    CHECK_OK(tkv_hint_open(os, dir, identity, &hint, &err));
+    while (tkv_hint_next(hint, &entry)) {
+        if (entry.key.size == strlen(key) && memcmp(entry.key.data, key, strlen(key)) == 0)
+            entry.kind = kind, entry.large_number = 0;
+        if (other != NULL && entry.key.size == strlen(other) &&
+            memcmp(entry.key.data, other, strlen(other)) == 0)
+            entry.kind = other_kind;
+        CHECK_OK(tkv_hint_writer_add(writer, &entry, &err));
+    }
+    tkv_hint_free(hint);
+    CHECK_OK(tkv_hint_writer_write(writer, os, dir, identity, &err));
+    tkv_hint_writer_free(writer);
+    CHECK_EQ(os->close(os, dir), 0);
+}
+
+/* The first: a reference is told for a value. The second: a put for a delete, and the other way
+ * round, so that as many are live. */
+TEST(a_file_whose_hint_has_other_kinds_than_it_has_is_kept_by_compaction)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        struct tkv_hint_identity identity = {.number = 1};
+        const char *told = round == 0 ? "big" : "gone";
+        struct fixture f;
+        uint8_t byte;
+
+        begin(&f);
+        put_bytes(&f, "small", 1, 100);
+        put_bytes(&f, "big", 1, 30000); /* in a file of its own */
+        put_bytes(&f, "gone", 1, 10);
+        del(&f, "gone");
+        while (f.store->active->number < 3)
+            put_bytes(&f, "garbage", 2, 4000);
+        CHECK_OK(tkv_checkpoint(f.store, &err));
+        memcpy(identity.uuid, f.store->uuid, sizeof identity.uuid);
+        identity.data_size = tkv_files_find(f.store, 1)->durable;
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+        if (round == 0)
+            change_kinds(&f, &identity, "big", TKV_RECORD_PUT, NULL, TKV_RECORD_PUT);
+        else
+            change_kinds(&f, &identity, "small", TKV_RECORD_DELETE, "gone", TKV_RECORD_PUT);
+        open_again(&f);
+        CHECK_EQ(f.report.hints_rebuilt, 0);
+        CHECK_OK(tkv_compact(f.store, NULL, &err));
+        CHECK_EQ(f.corruptions, 1);
+        CHECK(tkv_files_find(f.store, 1) != NULL);
+        CHECK(get(&f, told, &byte) != TKV_NOT_FOUND);
+        end(&f);
+    }
+}
+
 /* ---- What is left of an interrupted creation --------------------------------------------- */
 
 TEST(remains_of_a_creation_are_looked_at_before_they_are_replaced)

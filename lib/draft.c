@@ -17,6 +17,7 @@ void tkv_draft_init(struct tkv_draft *draft)
     draft->size = draft->count = draft->deletes = draft->large_count = 0;
     draft->user_bytes = 0;
     draft->large = NULL;
+    draft->is_wanted = NULL;
 }
 
 void tkv_draft_release(struct tkv_draft *draft)
@@ -219,7 +220,8 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
                                   .items = draft->items,
                                   .count = draft->count,
                                   .deletes = draft->deletes,
-                                  .user_bytes = draft->user_bytes};
+                                  .user_bytes = draft->user_bytes,
+                                  .is_wanted = draft->is_wanted};
     enum tkv_status status;
     uint64_t guess;
 
@@ -231,12 +233,14 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     status = reserve(store, draft, err);
     if (status != TKV_OK)
         return status;
-    /* While it is written to the log its entry arrives; who deletes has it already. */
+    /* While it is written to the log its entry arrives; who deletes has looked already. */
     if (draft->count == 1 && draft->deletes == 0) {
         (void)tkv_index_peek(store->index, draft->items[0].key_hash, &guess);
         tkv_files_fetch_superseded(store, guess);
     }
     status = tkv_wal_commit(&store->wal, &write, err);
+    if (status == TKV_NOT_FOUND) /* a delete, for which nothing was reserved */
+        return status;
     if (status != TKV_OK) {
         unreserve(store, draft, draft->count);
         if (tkv_wal_poisoned(&store->wal) != TKV_OK)

@@ -28,6 +28,7 @@ struct tkv_draft {
     uint64_t user_bytes;         /* keys and values, as given */
     struct tkv_datafile **large; /* files written for it */
     size_t large_count;
+    tkv_wal_is_wanted *is_wanted; /* NULL, or of a single delete: see wal/wal.h */
 
     /* Enough for one small record, so that a put allocates nothing. */
     uint8_t first_bytes[1024];

@@ -86,33 +86,40 @@ enum tkv_status tkv_put_expiring(struct tkv_store *store, struct tkv_slice key,
     return status == TKV_OK ? put(store, key, value, expires_at_ms, err) : status;
 }
 
-/* A key that is not in the index has no record that needs hiding. While its line arrives the
- * record is encoded. */
+/* A key that is not in the index has no record that needs hiding. */
+static bool is_there(void *context, const struct tkv_wal_write *write)
+{
+    struct tkv_store *store = context;
+    struct tkv_location location;
+    struct tkv_record record;
+
+    (void)tkv_record_parse(tkv_bytes(write->bytes, write->size), &record);
+    return tkv_index_find(store->index, record.key, write->items[0].key_hash, &location);
+}
+
+/* While the key's line arrives the record is encoded, while its entry does the log is got
+ * ready: only then is the key compared. */
 static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
                                   bool *ret_existed, struct tkv_error *err)
 {
     const struct tkv_record record = {.kind = TKV_RECORD_DELETE, .key = key};
     const uint64_t hash = tkv_index_hash(store->index, key);
-    struct tkv_error reason;
     struct tkv_draft draft;
     enum tkv_status status;
-    uint64_t place;
+    uint64_t guess;
 
     tkv_index_prefetch(store->index, hash);
     tkv_draft_init(&draft);
-    status = tkv_draft_add(&draft, &record, &reason);
-    if (!tkv_index_find_to_remove(store->index, key, hash, &place)) {
-        status = TKV_OK;
-    } else if (status != TKV_OK) {
-        tkv_error_copy(err, &reason);
-    } else {
-        tkv_files_fetch_superseded(store, place);
+    status = tkv_draft_add(&draft, &record, err);
+    if (status == TKV_OK && tkv_index_peek(store->index, hash, &guess)) {
+        tkv_files_fetch_superseded(store, guess);
         draft.items[0].key_hash = hash;
+        draft.is_wanted = is_there;
         status = tkv_draft_commit(store, &draft, err);
         *ret_existed = status == TKV_OK && draft.items[0].existed;
     }
     tkv_draft_release(&draft);
-    return status;
+    return status == TKV_NOT_FOUND ? TKV_OK : status;
 }
 
 enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *ret_existed,

@@ -450,16 +450,25 @@ static enum tkv_status put_bytes(struct tkv_wal *wal, const struct tkv_wal_group
                        (unsigned long long)offset, TKV_WAL_NAME);
 }
 
+static bool is_wanted(const struct tkv_wal *wal, const struct tkv_wal_write *write)
+{
+    return write->is_wanted == NULL || write->is_wanted(wal->owner.context, write);
+}
+
 /* The owner has prepared for it. */
 static enum tkv_status store_group(struct tkv_wal *wal, struct tkv_wal_group_buffer *b,
                                    const struct tkv_ring_place *place, uint64_t extent,
                                    struct tkv_error *err) TKV_REQUIRES(wal->lock)
 {
     const uint32_t chain = stamp_group(wal, b, place, extent);
-    const enum tkv_status status =
-        put_bytes(wal, b, place->file_offset, (size_t)extent, err);
     struct tkv_wal_applied applied;
+    enum tkv_status status;
 
+    if (!is_wanted(wal, b->first)) {
+        wal->seq_next = b->seq_first;
+        return TKV_NOT_FOUND;
+    }
+    status = put_bytes(wal, b, place->file_offset, (size_t)extent, err);
     if (status != TKV_OK)
         return status;
     wal->align_next = false;
@@ -510,6 +519,8 @@ enum tkv_status tkv_wal_commit(struct tkv_wal *wal, struct tkv_wal_write *write,
         tkv_mutex_unlock(wal->lock);
         return status;
     }
+    if (!is_wanted(wal, write))
+        return TKV_NOT_FOUND;
     (void)sem_init(&write->woken, 0, 0);
     status = commit_durably(wal, write, err);
     (void)sem_destroy(&write->woken);

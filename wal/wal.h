@@ -45,6 +45,11 @@ struct tkv_wal_item {
     uint64_t key_hash; /* the owner's */
 };
 
+/* Is the write still to be made? One that looks for a key costs less where the key's entry has
+ * arrived while the write was got ready. */
+struct tkv_wal_write;
+typedef bool tkv_wal_is_wanted(void *context, const struct tkv_wal_write *write);
+
 /* What one caller commits: encoded records, one or a batch. Lives until commit returns. */
 struct tkv_wal_write {
     const uint8_t *bytes;
@@ -53,6 +58,9 @@ struct tkv_wal_write {
     size_t count;
     size_t deletes;      /* the owner's: how many of the records are, ... */
     uint64_t user_bytes; /* ... and what they are to the user; counted when applied */
+    /* May be NULL. Called with the owner's context: in the relaxed modes under the lock, when
+     * nothing but the bytes' way into the log is missing, else before the write joins a group. */
+    tkv_wal_is_wanted *is_wanted;
 
     /* The log's own. */
     struct tkv_wal_write *next;

@@ -135,26 +135,17 @@ static bool has_key(const struct entry *entry, struct tkv_slice key, uint32_t ha
 }
 
 /* One that has no slot, and gets one if one has become free. */
-static struct entry *find_other(const struct tkv_index *index, struct line *line,
-                                struct tkv_slice key, uint32_t hashv)
+static struct entry *find_other(struct line *line, struct tkv_slice key, uint32_t hashv)
 {
-    const unsigned others = others_of(line);
-    unsigned seen = 0;
+    UT_hash_handle *hh = line->bucket.hh_head;
 
-    for (UT_hash_handle *hh = line->bucket.hh_head;
-         hh != NULL && (seen < others || others == OTHERS_MAX); hh = hh->hh_next) {
-        struct entry *entry = entry_at(hh);
-
-        if (slot_of(index, line, entry) != NO_SLOT)
-            continue;
-        seen++;
-        if (!has_key(entry, key, hashv))
-            continue;
-        if (others < OTHERS_MAX && take_slot(line, entry, number_of_entry(entry)))
-            drop_other(line);
-        return entry;
-    }
-    return NULL;
+    while (hh != NULL && !has_key(entry_at(hh), key, hashv))
+        hh = hh->hh_next;
+    if (hh == NULL)
+        return NULL;
+    if (take_slot(line, entry_at(hh), number_of_entry(entry_at(hh))))
+        unchain(line, entry_at(hh));
+    return entry_at(hh);
 }
 
 /* `fetch` may be NULL. */
@@ -177,7 +168,7 @@ static struct entry *find_fetching(const struct tkv_index *index, struct shard *
         if (has_key(entry, key, hashv))
             return entry;
     }
-    return has_other(line, hashv) ? find_other(index, line, key, hashv) : NULL;
+    return has_other(line, hashv) ? find_other(line, key, hashv) : NULL;
 }
 
 static struct entry *find_locked(const struct tkv_index *index, struct shard *shard,
@@ -191,14 +182,11 @@ static struct entry *find_locked(const struct tkv_index *index, struct shard *sh
 static void add_to_table(struct shard *shard, struct entry *entry, const void *key,
                          size_t key_size, uint64_t hash) TKV_REQUIRES(shard->lock)
 {
-    const uint32_t hashv = hashv_of(hash);
-    struct entry *head = &shard->sentinel;
-    struct line *line = line_of(shard, hashv);
-    const uint64_t word = word_of(line);
-
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, head, key, key_size, hashv, entry);
-    set_word(line, word);
-    note_linked(line, entry, number_of_entry(entry));
+    entry->hh.hashv = hashv_of(hash);
+    entry->hh.key = key;
+    entry->hh.keylen = (unsigned)key_size;
+    link_entry(line_of(shard, entry->hh.hashv), entry, number_of_entry(entry));
+    shard->table.num_items++;
 }
 
 /* ---- One key --------------------------------------------------------------------- */
@@ -242,9 +230,8 @@ static void link_locked(struct tkv_index *index, struct shard *shard, struct ent
     if (key.size > 0)
         memcpy(key_copy, key.data, key.size);
     entry->place = flagged_place(location);
-    add_to_table(shard, entry, key_copy, key.size, hash);
-    /* Not before: adding reads hh.tbl. */
     fill_entry(entry, location->size, location->seq_low);
+    add_to_table(shard, entry, key_copy, key.size, hash);
     if (expires)
         tkv_index_due_add(shard, entry, location->expires_at_ms);
     grow_if_crowded(index, shard);
@@ -263,17 +250,10 @@ static void insert_locked(struct tkv_index *index, struct shard *shard,
 static void detach_locked(struct tkv_index *index, struct shard *shard, struct entry *entry)
     TKV_REQUIRES(shard->lock)
 {
-    struct entry *head = &shard->sentinel;
-    struct line *line = line_of(shard, entry->hh.hashv);
-    uint64_t word;
-
     if (entry_expires(entry))
         tkv_index_due_remove(shard, entry);
-    note_unlinked(index, line, entry);
-    word = word_of(line);
-    HASH_DELETE(hh, head, entry);
-    assert(head == &shard->sentinel);
-    set_word(line, word);
+    unlink_entry(index, line_of(shard, entry->hh.hashv), entry);
+    shard->table.num_items--;
 }
 
 static void update_locked(struct tkv_index *index, struct shard *shard, struct entry *entry,
@@ -296,14 +276,21 @@ static void update_locked(struct tkv_index *index, struct shard *shard, struct e
     unreserve_entry(index, entry_size(key.size, expires));
 }
 
-void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
-                            struct entry *entry)
+/* The table stays as large as it is. */
+static void remove_locked(struct tkv_index *index, struct shard *shard, struct entry *entry)
+    TKV_REQUIRES(shard->lock)
 {
     detach_locked(index, shard, entry);
     tkv_latch_take(&index->arena_lock);
     tkv_arena_give(index->arena, entry, size_of_entry(entry));
     publish_arena(index, index->count - 1);
     tkv_latch_release(&index->arena_lock);
+}
+
+void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
+                            struct entry *entry)
+{
+    remove_locked(index, shard, entry);
     shrink_if_sparse(index, shard);
 }
 
@@ -336,37 +323,6 @@ bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash
     return tkv_index_find_fetching(index, key, hash, NULL, NULL, ret_location);
 }
 
-/* What is written to when the entry goes: uthash links the entries of a line, and all of a
- * shard in the order in which they were added. Any may be NULL, which a prefetch ignores. */
-static void prefetch_neighbours(const struct entry *entry)
-{
-    const uintptr_t before = (uintptr_t)entry->hh.prev, after = (uintptr_t)entry->hh.next;
-    const uintptr_t above = (uintptr_t)entry->hh.hh_prev;
-    const uintptr_t below = (uintptr_t)entry->hh.hh_next;
-
-    PREFETCH((const void *)(before + offsetof(struct entry, hh.next)));
-    PREFETCH((const void *)(after + offsetof(struct entry, hh.prev)));
-    PREFETCH((const void *)(above + offsetof(UT_hash_handle, hh_next)));
-    PREFETCH((const void *)(below + offsetof(UT_hash_handle, hh_prev)));
-}
-
-bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                              uint64_t *ret_place)
-{
-    struct shard *shard = shard_of(index, hash);
-    const struct entry *entry;
-
-    PREFETCH((const void *)guess_line(shard, hash));
-    tkv_latch_take(&shard->lock);
-    entry = find_locked(index, shard, key, hash);
-    if (entry != NULL) {
-        *ret_place = without_expires(entry->place);
-        prefetch_neighbours(entry);
-    }
-    tkv_latch_release(&shard->lock);
-    return entry != NULL;
-}
-
 void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
 {
     PREFETCH((const void *)guess_line(shard_of(index, hash), hash));
@@ -391,8 +347,7 @@ bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
 
         prefetch_entry(&entry_in(index, slot)->hh);
         *ret_guess = place_of_guess(slot->guess);
-    } else {
-        /* One without a slot, or what a new one will be linked to. */
+    } else if (possible) {
         prefetch_entry(line->bucket.hh_head);
     }
     tkv_latch_release(&shard->lock);
@@ -560,22 +515,37 @@ bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
     return entry != NULL;
 }
 
+static uint64_t drop_tombstones(struct tkv_index *index, struct shard *shard,
+                                const struct line *line) TKV_REQUIRES(shard->lock)
+{
+    struct line_walk walk = {0};
+    struct entry *entry;
+    uint64_t dropped = 0;
+
+    while ((entry = next_entry(index, line, &walk)) != NULL) {
+        if ((entry->place & TKV_PLACE_TOMBSTONE) == 0)
+            continue;
+        remove_locked(index, shard, entry);
+        dropped++;
+    }
+    return dropped;
+}
+
 uint64_t tkv_index_drop_tombstones(struct tkv_index *index)
 {
     uint64_t dropped = 0;
 
     for (unsigned i = 0; i < SHARD_COUNT; i++) {
         struct shard *shard = &index->shards[i];
+        unsigned log2;
 
         tkv_latch_take(&shard->lock);
-        for (struct entry *entry = shard->sentinel.hh.next, *next; entry != NULL;
-             entry = next) {
-            next = entry->hh.next;
-            if ((entry->place & TKV_PLACE_TOMBSTONE) == 0)
-                continue;
-            tkv_index_remove_entry(index, shard, entry);
-            dropped++;
-        }
+        for (unsigned at = 0; at < shard->table.num_buckets; at += LINE_BUCKETS)
+            dropped += drop_tombstones(index, shard, line_at(shard->table.buckets, at));
+        do {
+            log2 = shard->table.log2_num_buckets;
+            shrink_if_sparse(index, shard);
+        } while (shard->table.log2_num_buckets < log2);
         tkv_latch_release(&shard->lock);
     }
     return dropped;

@@ -89,10 +89,6 @@ bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
 bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                     struct tkv_location *ret_location);
 
-/* Is it there, and then, at which place? Fetches ahead what removing it will touch. */
-bool tkv_index_find_to_remove(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                              uint64_t *ret_place);
-
 /* Called by a lookup that is about to wait for memory, with a guess as tkv_index_peek() has
  * it and with the shard locked: it may fetch the record, and must neither wait nor call the
  * index. */

@@ -22,77 +22,70 @@ static bool check_entry(const struct tkv_index *index, const struct shard *shard
            expiry->expires_at_ms != 0;
 }
 
-static unsigned count_slots(const struct line *line)
-{
-    unsigned count = 0;
+/* What the lines of a shard hold. */
+struct sums {
+    uint64_t entries, expiring;
+};
 
-    for (unsigned i = 0; i < SLOT_COUNT; i++)
-        count += !slot_is_free(line, i);
-    return count;
+/* Every slot says where the entry's record is, and no other slot leads to it. */
+static bool check_slots(const struct tkv_index *index, const struct line *line)
+{
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
+        const struct entry *entry;
+
+        if (slot_is_free(line, slot))
+            continue;
+        entry = entry_in(index, &line->slots[slot]);
+        if (slot_of(index, line, entry) != slot ||
+            line->slots[slot].guess != guess_of(entry->place))
+            return false;
+    }
+    return true;
 }
 
-/* An entry's slot knows its place; if it has none, the filter knows the entry. */
-static bool check_slot(const struct tkv_index *index, const struct line *line,
-                       const struct entry *entry, unsigned *slots)
-{
-    const unsigned slot = slot_of(index, line, entry);
-
-    *slots += slot != NO_SLOT;
-    return slot == NO_SLOT ? has_other(line, entry->hh.hashv)
-                           : line->slots[slot].guess == guess_of(entry->place);
-}
-
-/* *count grows by the number of its entries. */
-static bool check_line(const struct tkv_index *index, const struct line *line,
-                       unsigned number, unsigned mask, uint64_t *count)
+/* The filter knows all that it holds, and nothing if it is empty. */
+static bool check_chain(const struct tkv_index *index, const struct line *line)
 {
     const UT_hash_handle *before = NULL;
-    unsigned entries = 0, slots = 0;
 
     for (UT_hash_handle *hh = line->bucket.hh_head; hh != NULL; hh = hh->hh_next) {
-        if (hh->hh_prev != before || (hh->hashv & mask) != number ||
-            !check_slot(index, line, entry_at(hh), &slots))
+        if (hh->hh_prev != before || !has_other(line, hh->hashv) ||
+            slot_of(index, line, entry_at(hh)) != NO_SLOT)
             return false;
         before = hh;
-        entries++;
     }
-    *count += entries;
-    if (others_of(line) == 0 && line->bucket.count >> FILTER_AT & FILTER_MAX)
-        return false;
-    return slots == count_slots(line) &&
-           (others_of(line) == OTHERS_MAX || others_of(line) == entries - slots);
+    return before != NULL || (line->bucket.count & FILTER_MAX) == 0;
+}
+
+static bool check_line(const struct tkv_index *index, const struct shard *shard,
+                       unsigned number, struct sums *sums)
+{
+    const unsigned mask = shard->table.num_buckets - 1;
+    const struct line *line = line_at(shard->table.buckets, number);
+    struct line_walk walk = {0};
+    struct entry *entry;
+
+    while ((entry = next_entry(index, line, &walk)) != NULL) {
+        if ((entry->hh.hashv & mask) != number || !check_entry(index, shard, entry))
+            return false;
+        sums->entries++;
+        sums->expiring += entry_expires(entry);
+    }
+    return check_slots(index, line) && check_chain(index, line);
 }
 
 static bool check_table(const struct tkv_index *index, const struct shard *shard)
 {
     const UT_hash_table *table = &shard->table;
-    uint64_t count = 0;
+    struct sums sums = {0};
 
     for (unsigned i = 0; i < table->num_buckets; i += LINE_BUCKETS) {
-        if (!check_line(index, line_at(table->buckets, i), i, table->num_buckets - 1,
-                        &count))
+        if (!check_line(index, shard, i, &sums))
             return false;
     }
-    return count == table->num_items && table->noexpand == 1 &&
+    return sums.entries == table->num_items && sums.expiring == shard->due_count &&
            table->num_buckets == 1u << table->log2_num_buckets &&
            shard->buckets == table->buckets && shard->bucket_count == table->num_buckets;
-}
-
-static bool check_list(const struct tkv_index *index, struct shard *shard)
-{
-    struct entry *before = &shard->sentinel;
-    uint64_t count = 0, expiring = 0;
-
-    for (struct entry *entry = before->hh.next; entry != NULL; entry = entry->hh.next) {
-        if (entry->hh.prev != before || !check_entry(index, shard, entry))
-            return false;
-        before = entry;
-        count++;
-        expiring += entry_expires(entry);
-    }
-    return count == shard->table.num_items && expiring == shard->due_count &&
-           shard->table.tail == &before->hh && shard->sentinel.hh.prev == NULL &&
-           shard->sentinel.hh.tbl == &shard->table;
 }
 
 static bool check_due(const struct shard *shard)
@@ -115,7 +108,7 @@ bool tkv_index_check(struct tkv_index *index)
 
         tkv_latch_take(&shard->lock);
         good =
-            check_table(index, shard) && check_due(shard) && check_list(index, shard) &&
+            check_table(index, shard) && check_due(shard) &&
             shard->bytes == buckets_size(shard) + shard->due_capacity * sizeof *shard->due;
         count += shard->table.num_items;
         tkv_latch_release(&shard->lock);

@@ -81,11 +81,14 @@ static bool grow_page(struct tkv_index_page *page, size_t key_size)
                       sizeof *page->locations);
 }
 
-static bool copy_line(const struct line *line, uint32_t position,
-                      struct tkv_index_page *page)
+static bool copy_line(const struct tkv_index *index, const struct line *line,
+                      uint32_t position, struct tkv_index_page *page)
 {
-    for (const UT_hash_handle *hh = line->bucket.hh_head; hh != NULL; hh = hh->hh_next) {
-        const struct entry *entry = entry_at(hh);
+    struct line_walk walk = {0};
+    const struct entry *entry;
+
+    while ((entry = next_entry(index, line, &walk)) != NULL) {
+        const UT_hash_handle *hh = &entry->hh;
 
         if (reverse_bits(hh->hashv) < position)
             continue;
@@ -118,7 +121,7 @@ static bool copy_group(const struct tkv_index *index, struct shard *shard,
     for (unsigned i = 0; i < count; i++)
         prefetch_entries(index, line_there(shard, at[i]));
     for (unsigned i = 0; i < count; i++)
-        if (!copy_line(line_there(shard, at[i]), at[i], page))
+        if (!copy_line(index, line_there(shard, at[i]), at[i], page))
             return false;
     *position = next;
     return true;

@@ -4,20 +4,20 @@
  * its next three buckets would be, six slots that say where an entry and its record lie. It is
  * private to lib/index*.c, hence the short names.
  *
- *     0         8        9        10       16                              64
+ *     0         8                 10       16                              64
  *     +---------+--------+--------+--------+--------+--------+- - -+--------+
- *     | hh_head | others | filter | 6 tags | slot 0 | slot 1 |     | slot 5 |
+ *     | hh_head | filter          | 6 tags | slot 0 | slot 1 |     | slot 5 |
  *     +---------+--------+--------+--------+--------+--------+- - -+--------+
  *     slot: node:u32 (number of an object in the arena) guess:u32 (of the record's place)
  *
  * The low two bits of a hash in uthash are zero: it uses every fourth bucket. To follow its
  * chain costs a cache miss for each entry, and then one for the record; a slot leads to both
  * at once. A tag, eight bits of the hash, tells most other keys. An entry that found no slot
- * is in the chain only, near its head, and counted in `others`; the filter has a bit for it,
- * which stays until there are no others.
+ * is in uthash's chain; the filter has a bit for it, which stays until the chain is empty.
+ * One that has a slot is linked to nothing: to remove it touches no other entry.
  *
- * Counter, filter and tags are where uthash counts the entries of a bucket for its own rule of
- * expansion, which is not used: what its macros do to them is undone.
+ * Filter and tags are where uthash counts the entries of a bucket for its own rule of
+ * expansion, which is not used: while its macros run they see no entries.
  *
  * With pointers of 32 bits a line has 48 bytes and four slots.
  */
@@ -28,9 +28,7 @@
 
 #include "chunks.h"
 
-#define OTHERS_MAX 255u /* or more: it does not change any more */
-#define FILTER_MAX 255u
-#define FILTER_AT  8u
+#define FILTER_MAX 0xffffu
 #define TAG_MAX    255u
 #define TAGS_AT    16u /* bits in a line's word */
 #define EVERY_TAG  (UINT64_C(0x010101010101) << TAGS_AT)
@@ -49,35 +47,15 @@ static inline void set_word(struct line *line, uint64_t word)
     line->bucket.expand_mult = (uint32_t)(word >> 32);
 }
 
-static inline unsigned others_of(const struct line *line)
-{
-    return line->bucket.count & OTHERS_MAX;
-}
-
 static inline unsigned filter_bit(uint32_t hashv)
 {
-    return 1u << (FILTER_AT + (hashv >> 21 & 7));
+    return 1u << (hashv >> 20 & 15);
 }
 
-/* Whether one of the others may have this hash. */
+/* Whether one that has no slot may have this hash. */
 static inline bool has_other(const struct line *line, uint32_t hashv)
 {
     return (line->bucket.count & filter_bit(hashv)) != 0;
-}
-
-static inline void add_other(struct line *line, uint32_t hashv)
-{
-    line->bucket.count |= filter_bit(hashv);
-    if (others_of(line) < OTHERS_MAX)
-        line->bucket.count++;
-}
-
-static inline void drop_other(struct line *line)
-{
-    if (others_of(line) < OTHERS_MAX)
-        line->bucket.count--;
-    if (others_of(line) == 0)
-        line->bucket.count &= ~(FILTER_MAX << FILTER_AT);
 }
 
 /* 0 is the tag of a free slot. */
@@ -192,32 +170,44 @@ static inline bool take_slot(struct line *line, const struct entry *entry, uint3
     return true;
 }
 
-/* For an entry that was linked to the line's chain. */
-static inline void note_linked(struct line *line, const struct entry *entry, uint32_t node)
+/* ---- The chain ------------------------------------------------------------------- */
+
+static inline void chain(struct line *line, struct entry *entry)
 {
-    if (!take_slot(line, entry, node))
-        add_other(line, entry->hh.hashv);
+    const uint64_t word = word_of(line);
+    int failed = 0; /* to expand, which a bucket without entries never does */
+
+    set_word(line, 0);
+    HASH_ADD_TO_BKT(line->bucket, hh, &entry->hh, failed);
+    assert(failed == 0);
+    set_word(line, word | filter_bit(entry->hh.hashv));
 }
 
-/* For an entry that will be unlinked from it. */
-static inline void note_unlinked(const struct tkv_index *index, struct line *line,
-                                 const struct entry *entry)
+static inline void unchain(struct line *line, struct entry *entry)
+{
+    const uint64_t word = word_of(line);
+
+    HASH_DEL_IN_BKT(line->bucket, &entry->hh);
+    set_word(line, line->bucket.hh_head != NULL ? word : word & ~(uint64_t)FILTER_MAX);
+}
+
+/* ---- Entries of a line ----------------------------------------------------------- */
+
+static inline void link_entry(struct line *line, struct entry *entry, uint32_t node)
+{
+    if (!take_slot(line, entry, node))
+        chain(line, entry);
+}
+
+static inline void unlink_entry(const struct tkv_index *index, struct line *line,
+                                struct entry *entry)
 {
     const unsigned slot = slot_of(index, line, entry);
 
     if (slot != NO_SLOT)
         set_tag(line, slot, 0);
     else
-        drop_other(line);
-}
-
-/* From its slot if it has one: to ask the arena is a cache miss. */
-static inline uint32_t number_in(const struct tkv_index *index, const struct line *line,
-                                 const struct entry *entry)
-{
-    const unsigned slot = slot_of(index, line, entry);
-
-    return slot != NO_SLOT ? line->slots[slot].node : number_of_entry(entry);
+        unchain(line, entry);
 }
 
 static inline bool slot_is_free(const struct line *line, unsigned slot)
@@ -228,11 +218,34 @@ static inline bool slot_is_free(const struct line *line, unsigned slot)
 /* Those that have a slot, and the first of the others. */
 static inline void prefetch_entries(const struct tkv_index *index, const struct line *line)
 {
-    if (others_of(line) != 0)
-        prefetch_entry(line->bucket.hh_head);
+    prefetch_entry(line->bucket.hh_head);
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (!slot_is_free(line, slot))
             prefetch_entry(&entry_in(index, &line->slots[slot])->hh);
+}
+
+/* All of them, one by one; begins zeroed. The one it has returned may be unlinked. */
+struct line_walk {
+    unsigned slot; /* the next; those of the chain come after the last */
+    UT_hash_handle *other;
+};
+
+static inline struct entry *next_entry(const struct tkv_index *index,
+                                       const struct line *line, struct line_walk *walk)
+{
+    UT_hash_handle *hh;
+
+    while (walk->slot < SLOT_COUNT) {
+        const unsigned slot = walk->slot++;
+
+        if (!slot_is_free(line, slot))
+            return entry_in(index, &line->slots[slot]);
+    }
+    hh = walk->slot++ == SLOT_COUNT ? line->bucket.hh_head : walk->other;
+    if (hh == NULL)
+        return NULL;
+    walk->other = hh->hh_next;
+    return entry_at(hh);
 }
 
 #endif

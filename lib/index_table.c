@@ -23,17 +23,19 @@ static void publish_table(struct shard *shard) TKV_REQUIRES(shard->lock)
                           memory_order_relaxed);
 }
 
-static void link(struct line *line, UT_hash_handle *hh, uint32_t node)
+/* Into `count` empty buckets. */
+static void relink_line(const struct tkv_index *index, struct line *line,
+                        UT_hash_bucket *buckets, unsigned count)
 {
-    hh->hh_prev = NULL;
-    hh->hh_next = line->bucket.hh_head;
-    if (hh->hh_next != NULL)
-        hh->hh_next->hh_prev = hh;
-    line->bucket.hh_head = hh;
-    note_linked(line, entry_at(hh), node);
+    struct line_walk walk = {0};
+    struct entry *entry;
+
+    while ((entry = next_entry(index, line, &walk)) != NULL)
+        link_entry(line_at(buckets, entry->hh.hashv & (count - 1)), entry,
+                   walk.slot <= SLOT_COUNT ? line->slots[walk.slot - 1].node
+                                           : number_of_entry(entry));
 }
 
-/* Into `count` empty buckets. */
 static void relink(const struct tkv_index *index, struct shard *shard,
                    UT_hash_bucket *buckets, unsigned count)
 {
@@ -41,15 +43,9 @@ static void relink(const struct tkv_index *index, struct shard *shard,
     const unsigned old_count = shard->table.num_buckets;
 
     for (unsigned i = 0; i < old_count; i += LINE_BUCKETS) {
-        const struct line *line = line_at(old, i);
-
         if (i + AHEAD < old_count)
             prefetch_entries(index, line_at(old, i + AHEAD));
-        for (UT_hash_handle *hh = line->bucket.hh_head, *next; hh != NULL; hh = next) {
-            next = hh->hh_next;
-            link(line_at(buckets, hh->hashv & (count - 1)), hh,
-                 number_in(index, line, entry_at(hh)));
-        }
+        relink_line(index, line_at(old, i), buckets, count);
     }
 }
 
@@ -198,11 +194,6 @@ static void init_shard(struct shard *shard) TKV_NO_ANALYSIS
     shard->table.buckets = shard->first;
     shard->table.num_buckets = LINE_BUCKETS;
     shard->table.log2_num_buckets = FIRST_LOG2;
-    shard->table.tail = &shard->sentinel.hh;
-    shard->table.hho = offsetof(struct entry, hh);
-    shard->table.signature = HASH_SIGNATURE;
-    shard->table.noexpand = 1;
-    shard->sentinel.hh.tbl = &shard->table;
     shard->floor_log2 = FIRST_LOG2;
     atomic_init(&shard->earliest, UINT64_MAX);
     publish_table(shard);

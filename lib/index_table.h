@@ -15,18 +15,17 @@
  * lies right behind the node, where it can be prefetched before the node has arrived, and a
  * line leads to entries and records without a walk along the chain (index_line.h).
  *
- * What is left of uthash is its structures and its add and delete. It never allocates:
+ * What is left of uthash is its structures, and what adds to a bucket and deletes in one, for
+ * the entries that find no slot in their line. It never allocates:
  *
- *   - Every shard has a sentinel as the first element of uthash's list of all elements, in
- *     no bucket and in no count. So a shard's table exists from the start, is part of the
- *     shard, and no deletion frees it.
- *   - noexpand is set from the start. Tables are resized here, by explicit rules: double
- *     above 3.2 to 6.4 entries a line, halve below 1/2. Each shard has a limit of its own, so
- *     that they do not all double at once, and memory a key stays the same while an index
- *     grows. Failing to resize only costs speed.
- *   - uthash reads the pointer to the table, hh.tbl, of the first element of all, and of an
- *     entry only while that is added: afterwards it holds what else there is to know of the
- *     record (see fill_entry()).
+ *   - A shard's table is part of the shard. uthash's list of all elements is not used: to
+ *     remove one would touch those that happened to be added before and after it.
+ *   - Tables are resized here, by explicit rules, not by uthash's: double above 3.2 to 6.4
+ *     entries a line, halve below 1/2. Each shard has a limit of its own, so that they do not
+ *     all double at once, and memory a key stays the same while an index grows. Failing to
+ *     resize only costs speed.
+ *   - uthash's pointer to the table, hh.tbl, is never read: there is what else there is to know
+ *     of the record (see fill_entry()).
  *
  * Entries come from one arena, whose lock is taken inside of a shard's lock, and tables of
  * 64 KiB to 2 MiB from the arena's chunks, for the sake of their huge pages. No thread holds
@@ -145,7 +144,6 @@ struct shard {
     atomic_uint_least64_t earliest; /* expiry in the shard; UINT64_MAX: none expires */
 
     _Alignas(LINE) UT_hash_table table TKV_GUARDED_BY(lock);
-    _Alignas(LINE) struct entry sentinel TKV_GUARDED_BY(lock);
     _Alignas(LINE) UT_hash_bucket first[LINE_BUCKETS]; /* the line of a small table */
     struct tkv_chunk *chunk TKV_GUARDED_BY(lock); /* of a table in the arena, or NULL */
     atomic_size_t bytes; /* of buckets and heap outside of both; written under lock */

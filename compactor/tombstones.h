@@ -32,6 +32,7 @@ struct tkv_tombstones {
     uint64_t seq_max;
     size_t undecided; /* not known to be needed yet */
     uint32_t *lists;  /* items by hash, 2^lists_log2 lists, once all are there */
+    uint8_t *filter; /* a bit for each hash, 8 to 16 bits an item: what fits into a cache */
     unsigned lists_log2;
 };
 

@@ -239,7 +239,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
         tkv_files_fetch_superseded(store, guess);
     }
     status = tkv_wal_commit(&store->wal, &write, err);
-    if (status == TKV_NOT_FOUND) /* a delete, for which nothing was reserved */
+    if (draft->is_wanted != NULL && status == TKV_NOT_FOUND) /* nothing was reserved */
         return status;
     if (status != TKV_OK) {
         unreserve(store, draft, draft->count);

@@ -50,7 +50,7 @@ bool tkv_draft_is_large(const struct tkv_store *store, size_t record_size);
 void tkv_draft_record(const struct tkv_draft *draft, size_t i, struct tkv_record *ret);
 
 /* Reserve index memory, commit to the log, which applies it, and wake who has work now. Keys are
- * hashed unless their items say how. */
+ * hashed unless their items say how. TKV_NOT_FOUND: draft->is_wanted said no. */
 enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draft,
                                  struct tkv_error *err);
 /* It was not committed: remove the files that were written for it. */

@@ -17,7 +17,7 @@
  * One that has a slot is linked to nothing: to remove it touches no other entry.
  *
  * Filter and tags are where uthash counts the entries of a bucket for its own rule of
- * expansion, which is not used: while its macros run they see no entries.
+ * expansion, which is not used: what its macros do to them is undone.
  *
  * With pointers of 32 bits a line has 48 bytes and four slots.
  */

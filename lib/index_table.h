@@ -72,7 +72,6 @@ static inline bool keys_differ(const void *left, const void *right, size_t size)
 #define uthash_malloc(size)     NULL
 #define uthash_free(from, size) ((void)0)
 #define HASH_NONFATAL_OOM       1
-#define HASH_KEYCMP(a, b, size) keys_differ(a, b, size)
 #include <uthash.h>
 
 /* gcc 12 drops the calls of a function that does nothing but prefetch: hence the statement. */

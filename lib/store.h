@@ -73,7 +73,7 @@ struct tkv_store {
     struct tkv_datafile *active; /* receives puts; NULL in a read-only store */
     uint64_t next_number;
     size_t
-        prepared; /* what the group being logged will append; of one that failed, stale */
+        prepared; /* what the group being logged will append; of one that was not, stale */
     struct tkv_ring_place
         applied_end; /* everything before it is in the data files' tails */
     uint64_t applied_seq_next;

@@ -86,15 +86,20 @@ enum tkv_status tkv_put_expiring(struct tkv_store *store, struct tkv_slice key,
     return status == TKV_OK ? put(store, key, value, expires_at_ms, err) : status;
 }
 
-/* A key that is not in the index has no record that needs hiding. */
-static bool is_there(void *context, const struct tkv_wal_write *write)
+static bool is_there(struct tkv_store *store, struct tkv_slice key, uint64_t hash)
 {
-    struct tkv_store *store = context;
     struct tkv_location location;
+
+    return tkv_index_find(store->index, key, hash, &location);
+}
+
+/* A key that is not in the index has no record that needs hiding. */
+static bool is_wanted(void *context, const struct tkv_wal_write *write)
+{
     struct tkv_record record;
 
     (void)tkv_record_parse(tkv_bytes(write->bytes, write->size), &record);
-    return tkv_index_find(store->index, record.key, write->items[0].key_hash, &location);
+    return is_there(context, record.key, write->items[0].key_hash);
 }
 
 /* While the key's line arrives the record is encoded, while its entry does the log is got
@@ -104,22 +109,26 @@ static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
 {
     const struct tkv_record record = {.kind = TKV_RECORD_DELETE, .key = key};
     const uint64_t hash = tkv_index_hash(store->index, key);
+    struct tkv_error reason;
     struct tkv_draft draft;
     enum tkv_status status;
     uint64_t guess;
 
     tkv_index_prefetch(store->index, hash);
     tkv_draft_init(&draft);
-    status = tkv_draft_add(&draft, &record, err);
+    status = tkv_draft_add(&draft, &record, &reason);
     if (status == TKV_OK && tkv_index_peek(store->index, hash, &guess)) {
         tkv_files_fetch_superseded(store, guess);
         draft.items[0].key_hash = hash;
-        draft.is_wanted = is_there;
-        status = tkv_draft_commit(store, &draft, err);
+        draft.is_wanted = is_wanted;
+        status = tkv_draft_commit(store, &draft, &reason);
         *ret_existed = status == TKV_OK && draft.items[0].existed;
     }
     tkv_draft_release(&draft);
-    return status == TKV_NOT_FOUND ? TKV_OK : status;
+    if (status == TKV_OK || status == TKV_NOT_FOUND || !is_there(store, key, hash))
+        return TKV_OK; /* what failed was not needed */
+    tkv_error_copy(err, &reason);
+    return status;
 }
 
 enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key, bool *ret_existed,

@@ -22,8 +22,9 @@
  *     commit fails, and nothing is ever synced again.
  *
  * Threads: all functions may be called from any thread. Locks: `lock` is held for copying
- * bytes and, in the relaxed modes, while the owner prepares and applies; never during I/O,
- * except for the one write of a relaxed commit where the log could not be mapped.
+ * bytes and, in the relaxed modes, while the owner prepares, applies and says whether a write is
+ * wanted; never during I/O, except for the one write of a relaxed commit where the log could not
+ * be mapped.
  */
 #ifndef TKV_WAL_H
 #define TKV_WAL_H
@@ -83,7 +84,7 @@ struct tkv_wal_applied {
 struct tkv_wal_owner {
     void *context;
     /* Get ready to apply so many bytes; failing refuses the group. One at a time: the next one
-     * comes after apply() of this group, or after it has failed. In the relaxed modes both are
+     * comes after apply() of this group, or after it has failed or was dropped. In the relaxed modes both are
      * called under the log's lock, which the owner may have given. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
@@ -177,7 +178,8 @@ void tkv_wal_close(struct tkv_wal *wal);
 void tkv_wal_abandon(struct tkv_wal *wal);
 
 /* Commit all records of `write` as one unit. In mode ALWAYS they are durable when this
- * returns; in every mode they have been applied. */
+ * returns; in every mode they have been applied. TKV_NOT_FOUND: write->is_wanted() said no, and
+ * nothing was logged; `err` is left alone. */
 enum tkv_status tkv_wal_commit(struct tkv_wal *wal, struct tkv_wal_write *write,
                                struct tkv_error *err);
 

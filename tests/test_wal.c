@@ -678,6 +678,7 @@ TEST(without_direct_io_a_write_is_followed_by_a_sync)
 
 struct writer {
     struct owner *owner;
+    size_t value_size;
     pthread_t thread;
     enum tkv_status status;
 };
@@ -688,7 +689,7 @@ static void *write_one(void *argument)
     struct tkv_error own = {.status = TKV_BUSY};
     struct write write;
 
-    make_write(&write, 1, 1000);
+    make_write(&write, 1, w->value_size);
     write.w.done = true; /* whatever was there */
     write.w.payload_offset = 4711;
     memset(&write.w.woken, 0xee, sizeof write.w.woken);
@@ -700,13 +701,15 @@ static void *write_one(void *argument)
 }
 
 /* The first leads and is held until the others wait. */
-static void write_together(struct owner *o, struct writer *writers, unsigned count)
+static void write_together(struct owner *o, struct writer *writers, unsigned count,
+                           size_t value_size)
 {
     o->hold_until = count - 1;
     for (unsigned i = 0; i < count; i++) {
         const unsigned prepared = o->prepared;
 
         writers[i].owner = o;
+        writers[i].value_size = value_size;
         CHECK_EQ(pthread_create(&writers[i].thread, NULL, write_one, &writers[i]), 0);
         while (i == 0 && o->prepared == prepared)
             (void)usleep(100);
@@ -718,11 +721,11 @@ static void write_together(struct owner *o, struct writer *writers, unsigned cou
 /* A few are left to the first of them, many are led by who led before. */
 static void share_the_next_group(unsigned count)
 {
-    struct writer writers[12];
+    struct writer writers[40];
     struct owner o;
 
     begin(&o, true);
-    write_together(&o, writers, count);
+    write_together(&o, writers, count, 100);
     for (unsigned i = 0; i < count; i++)
         CHECK_EQ(writers[i].status, TKV_OK);
     CHECK_EQ(o.applied, 2);
@@ -737,29 +740,41 @@ static void share_the_next_group(unsigned count)
 TEST(writers_who_wait_share_the_next_group)
 {
     share_the_next_group(2);
-    share_the_next_group(6);
     share_the_next_group(12);
+    share_the_next_group(40);
 }
 
-/* Its own write was in the first. */
-TEST(a_leader_leads_four_full_groups_and_then_hands_over)
+/* One writer alone, then four groups of so many. Its own write was in the first. */
+static void lead_five_groups(unsigned size, unsigned led)
 {
-    struct writer writers[25];
+    struct writer writers[1 + 4 * 32];
+    const unsigned count = 1 + 4 * size;
     struct owner o;
 
     begin(&o, true);
-    o.wal.group_size_max = 6300; /* six of them */
-    o.full = 6;
+    o.wal.group_size_max = size * 127; /* exactly */
+    o.full = size;
     o.full_groups = 4;
-    write_together(&o, writers, 25);
-    for (unsigned i = 0; i < 25; i++)
+    write_together(&o, writers, count, 100);
+    for (unsigned i = 0; i < count; i++)
         CHECK_EQ(writers[i].status, TKV_OK);
     CHECK_EQ(o.applied, 5);
     for (unsigned i = 0; i < 5; i++)
-        CHECK_EQ(pthread_equal(o.leaders[i], writers[0].thread) != 0, i < 4);
-    CHECK_EQ(state_of(&o).counters.records_max, 6);
+        CHECK_EQ(pthread_equal(o.leaders[i], writers[0].thread) != 0, i < led);
+    CHECK_EQ(state_of(&o).counters.records_max, size);
     CHECK(!o.wal.leader_active);
     end(&o);
+}
+
+TEST(a_leader_among_many_leads_four_groups_and_then_hands_over)
+{
+    lead_five_groups(32, 4);
+}
+
+TEST(a_leader_among_few_leads_its_own_group_only)
+{
+    lead_five_groups(31, 1);
+    lead_five_groups(6, 1);
 }
 
 TEST(writers_who_do_not_fit_together_are_served_group_by_group)
@@ -770,7 +785,7 @@ TEST(writers_who_do_not_fit_together_are_served_group_by_group)
     begin(&o, true);
     o.wal.group_size_max = 2 * 1027; /* two of them, exactly */
     o.release_in_room = true;
-    write_together(&o, writers, 14);
+    write_together(&o, writers, 14, 1000);
     for (unsigned i = 0; i < 14; i++)
         CHECK_EQ(writers[i].status, TKV_OK);
     CHECK_EQ(state_of(&o).counters.records, 14);
@@ -790,7 +805,7 @@ TEST(a_writer_who_waited_to_join_is_refused_when_the_numbers_have_ended_meanwhil
     begin(&o, true);
     o.wal.group_size_max = 1100; /* one of them */
     o.wal.seq_next = INT64_MAX - 3;
-    write_together(&o, writers, 4);
+    write_together(&o, writers, 4, 1000);
     for (unsigned i = 0; i < 4; i++) {
         CHECK(writers[i].status == TKV_OK || writers[i].status == TKV_TOO_BIG);
         refused += writers[i].status == TKV_TOO_BIG;
@@ -809,7 +824,7 @@ TEST(when_a_group_fails_every_writer_in_it_is_told)
 
         begin(&o, true);
         o.fail_group = 2;
-        write_together(&o, writers, count);
+        write_together(&o, writers, count, 1000);
         CHECK_EQ(writers[0].status, TKV_OK);
         for (unsigned i = 1; i < count; i++)
             CHECK_EQ(writers[i].status, TKV_IO);

@@ -33,9 +33,11 @@
 #define GATHER_MICROS_MAX   1000u
 #define GATHER_MICROS_PAUSE 200000u
 
-/* A leader is missing in the group that it leads for others. Where that is a small share, it
- * is cheaper than to wake somebody else while the device is idle. */
-#define LEAD_GROUPS_MAX 4u
+/* A leader is missing in the group that it leads for others, and its own caller waits meanwhile.
+ * Among so many writers the first is a small share, the second hits few, and both are cheaper
+ * than to wake somebody else while the device is idle. */
+#define LEAD_WRITERS_MIN 32u
+#define LEAD_GROUPS_MAX  4u
 
 /* ---- Filling a group ------------------------------------------------------------- */
 
@@ -316,7 +318,8 @@ static enum tkv_status lead(struct tkv_wal *wal, struct tkv_error *err)
     enum tkv_status status = lead_group(wal, err);
     unsigned groups = 1;
 
-    while (groups++ < LEAD_GROUPS_MAX && wal->buffers[wal->filling].writers >= GATHER_SHARE)
+    while (groups++ < LEAD_GROUPS_MAX &&
+           wal->buffers[wal->filling].writers >= LEAD_WRITERS_MIN)
         (void)lead_group(wal, NULL);
     wal->leader_active = wal->buffers[wal->filling].first != NULL;
     if (wal->leader_active)

@@ -6,7 +6,7 @@
  * The life of a commit, mode ALWAYS (group commit, double buffer, natural batching):
  *   - A writer seals its records into the group that is filling: that gives them their
  *     sequence numbers. The first writer of a group leads it, when the group before is done,
- *     unless the leader of that goes on with it: in a large group its own absence counts
+ *     unless the leader of that goes on with it: among 32 and more its own absence counts
  *     little, and the device would be idle while somebody else is woken. The others sleep.
  *   - The leader lets those come who were served a moment ago (a device write costs the same
  *     for one and for all of them), takes the group, asks the owner to prepare (memory for

@@ -10,6 +10,7 @@
  */
 #include "store.h"
 
+#include "give_way.h"
 #include "hint.h"
 #include "tombstones.h"
 #include "walk.h"
@@ -34,7 +35,7 @@ static enum tkv_status note_from_hint(struct judge *judge, struct tkv_datafile *
                                          .data_size = atomic_load(&file->size)};
     struct tkv_hint_entry entry;
     struct tkv_hint *hint;
-    uint64_t record_sum = 0;
+    uint64_t record_sum = 0, entries = 0;
     enum tkv_status status;
 
     memcpy(identity.uuid, judge->store->uuid, sizeof identity.uuid);
@@ -42,6 +43,7 @@ static enum tkv_status note_from_hint(struct judge *judge, struct tkv_datafile *
     if (status != TKV_OK)
         return status;
     while (tkv_hint_next(hint, &entry)) {
+        tkv_give_way(++entries);
         record_sum += tkv_datafile_record_share(entry.offset, entry.seq);
         if (entry.kind != TKV_RECORD_DELETE)
             note_older(judge, file, entry.key, entry.seq);

@@ -8,6 +8,7 @@
  */
 #include "store.h"
 
+#include "give_way.h"
 #include "hint.h"
 #include "walk.h"
 
@@ -394,8 +395,10 @@ static enum tkv_status add_old_hint(struct tkv_store *store, struct tkv_datafile
     status = tkv_hint_open(store->os, store->dir, &identity, &hint, NULL);
     if (status != TKV_OK)
         return status;
-    while (status == TKV_OK && tkv_hint_next(hint, &entry))
+    for (uint64_t i = 0; status == TKV_OK && tkv_hint_next(hint, &entry); i++) {
+        tkv_give_way(i);
         status = add_to_hint(listing, file, &entry, NULL);
+    }
     tkv_hint_free(hint);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include "bytes.h"
 #include "error.h"
+#include "give_way.h"
 
 #include <stdlib.h>
 
@@ -143,6 +144,7 @@ bool tkv_walk_next(struct tkv_walk *walk)
     while (walk->next < walk->end) {
         walk->offset = walk->next;
         if (decode(walk, walk->end - walk->next)) {
+            tkv_give_way_at(&walk->gave_way_at, walk->next);
             walk->next += walk->size;
             return true;
         }

@@ -11,7 +11,7 @@
  *     tkv_walk_end(&walk);
  *
  * walk.record borrows from the walk until the next call. The walk holds a reference to the file;
- * the caller makes sure that it is there when the walk begins.
+ * the caller makes sure that it is there when the walk begins. A walk gives way to other threads.
  */
 #ifndef TKV_WALK_H
 #define TKV_WALK_H
@@ -29,6 +29,7 @@ struct tkv_walk {
 
     struct tkv_datafile *file;
     uint64_t next, end;
+    uint64_t gave_way_at; /* give_way.h */
     const uint8_t *bytes; /* of the file: where they lie in memory, or in `buffer` */
     uint64_t bytes_offset;
     size_t bytes_size;

@@ -4,9 +4,12 @@
  * the space; writers are slowed when the store outgrows what it promises.
  *
  * Method: a small store on the simulated disk, whose clock stands still, without threads, to which
- * a compactor seems to belong. Naps are counted, and take no time.
+ * a compactor seems to belong. Naps and turns given up are counted, and take no time.
  */
 #include "small_store.h"
+
+#include "give_way.h"
+#include "walk.h"
 
 #include <time.h>
 
@@ -23,6 +26,16 @@ int __wrap_nanosleep(const struct timespec *duration, struct timespec *ret_left)
     (void)ret_left;
     naps++;
     napped_ns += (uint64_t)duration->tv_sec * 1000000000 + (uint64_t)duration->tv_nsec;
+    return 0;
+}
+
+static unsigned turns; /* given up */
+
+int __wrap_sched_yield(void);
+
+int __wrap_sched_yield(void)
+{
+    turns++;
     return 0;
 }
 
@@ -168,5 +181,72 @@ TEST(what_a_compaction_has_copied_counts_when_it_has_ended)
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(f.store->copied_bytes > 0);
     CHECK_EQ(f.store->copies_kept, f.store->copied_bytes);
+    end(&f);
+}
+
+/* ---- Whoever has the processor -------------------------------------------------------- */
+
+/* The first file full of records of so many bytes, all of them live. */
+static void fill_first_file(struct fixture *f, size_t size)
+{
+    unsigned i = 0;
+
+    begin_closed(f);
+    f->options.wal_size_max = 4u << 20; /* no checkpoint pads */
+    open_again(f);
+    while (f->store->active->number == 1) {
+        char key[16];
+
+        snprintf(key, sizeof key, "%u", i++);
+        put_bytes(f, key, 1, size);
+    }
+    CHECK_OK(tkv_checkpoint(f->store, &err));
+    turns = 0;
+}
+
+static unsigned turns_given_up_in_a_walk(struct fixture *f)
+{
+    struct tkv_datafile *file = tkv_files_find(f->store, 1);
+    struct tkv_walk walk;
+
+    turns = 0;
+    tkv_walk_begin(&walk, file, atomic_load(&file->size));
+    while (tkv_walk_next(&walk))
+        ;
+    CHECK_EQ(walk.status, TKV_OK);
+    tkv_walk_end(&walk);
+    return turns;
+}
+
+/* 64 KiB, of which the last stretch may be short. */
+TEST(whoever_walks_through_a_file_gives_its_turn_up_every_16_kib)
+{
+    struct fixture f;
+
+    fill_first_file(&f, 100);
+    CHECK_EQ(turns_given_up_in_a_walk(&f), 64 * 1024 / TKV_STRETCH_BYTES - 1);
+    end(&f);
+}
+
+/* Beside the walk: for every 128 entries that are repointed. */
+TEST(a_compaction_gives_its_turn_up_while_it_repoints_the_index)
+{
+    struct fixture f;
+    unsigned walked, live;
+
+    fill_first_file(&f, 20);
+    for (unsigned i = 0; i < 400; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "%u", i);
+        CHECK_OK(tkv_delete(f.store, tkv_text(key), NULL, &err));
+    }
+    walked = turns_given_up_in_a_walk(&f);
+    live = (unsigned)tkv_usage_get(&tkv_files_find(f.store, 1)->usage.live_records);
+    CHECK(live > 2 * TKV_STRETCH_ITEMS);
+    turns = 0;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK(tkv_files_find(f.store, 1) == NULL);
+    CHECK(turns >= walked + live / TKV_STRETCH_ITEMS);
     end(&f);
 }

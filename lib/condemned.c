@@ -67,34 +67,6 @@ static void unpin_tombstones(struct tkv_store *store, uint64_t number)
     }
 }
 
-#define SHRINK_STEP (32u * 1024 * 1024)
-
-/* Freeing much space at once can occupy a file system for long: give it back in steps. Only
- * where nobody reads any more; failing to is harmless. Not for a large value: were its name
- * to come back after a power cut, an expired record would refer to half of it. Nor for a file
- * that somebody keeps under another name. */
-static void shrink_file(struct tkv_store *store, struct tkv_datafile *file)
-{
-    uint64_t size = atomic_load(&file->size);
-    int fd;
-
-    if (size <= SHRINK_STEP || file->file_class == TKV_FILE_LARGE)
-        return;
-    tkv_epoch_wait(&store->epoch);
-    if (atomic_load(&file->references) != 1)
-        return;
-    fd =
-        store->os->open(store->os, store->dir, file->name, TKV_OS_WRITE | TKV_OS_ONLY_NAME);
-    if (fd < 0)
-        return;
-    while (size > SHRINK_STEP) {
-        size -= SHRINK_STEP;
-        if (store->os->truncate(store->os, fd, size) < 0)
-            break;
-    }
-    (void)store->os->close(store->os, fd);
-}
-
 void tkv_condemned_remove(struct tkv_store *store, struct tkv_datafile *file)
 {
     const struct tkv_event event = {.kind = TKV_EVENT_FILE_REMOVED,
@@ -102,7 +74,7 @@ void tkv_condemned_remove(struct tkv_store *store, struct tkv_datafile *file)
                                     .bytes = atomic_load(&file->size)};
 
     unpin_tombstones(store, file->number);
-    shrink_file(store, file);
+    tkv_removed_prepare(store, file);
     tkv_files_unlink(store, file);
     tkv_files_remove(store, file);
     tkv_store_emit(store, event);

@@ -106,7 +106,7 @@ static struct tkv_datafile *blank(struct tkv_os *os, uint64_t number, uint64_t s
     file->file_class = file_class;
     file->use_map = use_map;
     atomic_init(&file->seq_min_put, UINT64_MAX);
-    file->fd = -1;
+    file->fd = file->cut_fd = -1;
     atomic_init(&file->references, 1);
     return file;
 }
@@ -176,15 +176,13 @@ static void try_map(struct tkv_datafile *file, uint64_t size)
     atomic_store(&file->map, map);
 }
 
-/* Nobody reads yet: the mapping can still be widened to where the file may grow. */
-static void remap(struct tkv_datafile *file, uint64_t size)
+void tkv_datafile_unmap(struct tkv_datafile *file)
 {
     uint8_t *map = atomic_load(&file->map);
 
     if (map != NULL)
         (void)file->os->unmap(file->os, map, file->map_size);
     atomic_store(&file->map, NULL);
-    try_map(file, size);
 }
 
 static void adopt_entry(struct tkv_datafile *file, const struct tkv_manifest_file *entry)
@@ -248,7 +246,8 @@ enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t cap
     assert(start % TKV_BLOCK_SIZE == 0);
     capacity = tkv_round_up(capacity, TKV_BLOCK_SIZE);
     assert(capacity > start);
-    remap(file, capacity);
+    tkv_datafile_unmap(file); /* nobody reads yet, and it may grow */
+    try_map(file, capacity);
     tail = malloc((size_t)(capacity - start));
     if (tail == NULL)
         return tkv_fail_memory(err, (size_t)(capacity - start), "an active data file");
@@ -281,14 +280,19 @@ void tkv_datafile_reference(struct tkv_datafile *file)
     atomic_fetch_add(&file->references, 1);
 }
 
+static void close_if_open(struct tkv_os *os, int fd)
+{
+    if (fd >= 0)
+        (void)os->close(os, fd);
+}
+
 void tkv_datafile_release(struct tkv_datafile *file)
 {
     if (file == NULL || atomic_fetch_sub(&file->references, 1) != 1)
         return;
-    if (atomic_load(&file->map) != NULL)
-        (void)file->os->unmap(file->os, atomic_load(&file->map), file->map_size);
-    if (file->fd >= 0)
-        (void)file->os->close(file->os, file->fd); /* synced before, or of no interest */
+    tkv_datafile_unmap(file);
+    close_if_open(file->os, file->fd); /* synced before, or of no interest */
+    close_if_open(file->os, file->cut_fd);
     free(file->retired_tail);
     free(atomic_load(&file->tail));
     tkv_superseded_forget(&file->superseded);

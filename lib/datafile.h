@@ -88,6 +88,9 @@ struct tkv_datafile {
     uint64_t touched;      /* memory up to here is there; see tkv_datafile_touch() */
     uint8_t *retired_tail; /* freed by tkv_datafile_free_tail() */
 
+    int cut_fd;    /* of a removed file, to give its space back in steps, or -1 */
+    uint64_t left; /* what it still has */
+
     atomic_uint references; /* the owner's table has one, each pin one */
     atomic_bool condemned;  /* no longer in the set: the next manifest leaves it out */
 };
@@ -124,6 +127,9 @@ enum tkv_status tkv_datafile_reopen_file(struct tkv_datafile *file, int dir,
 
 void tkv_datafile_reference(struct tkv_datafile *file);
 void tkv_datafile_release(struct tkv_datafile *file); /* the last one closes and frees */
+
+/* By the last one who has a reference. */
+void tkv_datafile_unmap(struct tkv_datafile *file);
 
 uint64_t tkv_datafile_room(const struct tkv_datafile *file);
 

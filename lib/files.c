@@ -56,7 +56,7 @@ void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file)
 
     /* Walks over the table may have loaded the pointer. */
     tkv_epoch_wait(&store->epoch);
-    tkv_retire_removed(store, file);
+    tkv_removed_add(store, file);
 }
 
 struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot)

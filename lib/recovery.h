@@ -28,7 +28,8 @@ struct tkv_recovery {
 };
 
 /* MANIFEST and wal.log into `r`: which data files there are, and from where the log counts. */
-enum tkv_status tkv_recovery_read_state(struct tkv_recovery *r, struct tkv_error *err);
+enum tkv_status tkv_recovery_read_state(struct tkv_recovery *r,
+                                        struct tkv_error *err) TKV_COLD;
 
 /* The data files' headers, then their records into the index. */
 enum tkv_status tkv_recovery_open_files(struct tkv_recovery *r, struct tkv_error *err);

@@ -5,8 +5,6 @@
  * left. It takes as long as writing the file did, so whoever is waited for, a writer that makes
  * room or the compactor, leaves it to the flusher.
  *
- * Removed files are closed by the flusher as well: a few, and while there is room on the disk.
- *
  * When something fails: a hint that cannot be written costs time at the next opening.
  *
  * Threads: tkv_retire() with `upkeep` held, the others any.
@@ -35,33 +33,6 @@ void tkv_retire(struct tkv_store *store)
 
         if (file != NULL)
             tkv_datafile_free_tail(file);
-    }
-}
-
-/* ---- What is left of a removed file ------------------------------------------------- */
-
-/* To take a file of 5 MB that nobody has open any more out of the page cache and off the disk
- * takes the system 2 ms. On a full disk somebody waits for the room. */
-void tkv_retire_removed(struct tkv_store *store, struct tkv_datafile *file)
-{
-    if (store->flusher.started && !atomic_load(&store->disk_full)) {
-        for (unsigned i = 0; i < TKV_REMOVED_MAX; i++) {
-            struct tkv_datafile *none = NULL;
-
-            if (atomic_compare_exchange_strong(&store->removed[i], &none, file)) {
-                tkv_worker_wake(&store->flusher);
-                return;
-            }
-        }
-    }
-    tkv_datafile_release(file);
-}
-
-void tkv_retire_release(struct tkv_store *store)
-{
-    for (unsigned i = 0; i < TKV_REMOVED_MAX; i++) {
-        if (atomic_load(&store->removed[i]) != NULL)
-            tkv_datafile_release(atomic_exchange(&store->removed[i], NULL));
     }
 }
 

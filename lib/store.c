@@ -155,6 +155,7 @@ static struct tkv_store *new_store(struct tkv_os *os, const struct tkv_options *
     tkv_mutex_init(&store->apply);
     tkv_mutex_init(&store->compact);
     tkv_mutex_init(&store->upkeep);
+    tkv_mutex_init(&store->removing);
     return store;
 }
 
@@ -165,7 +166,7 @@ static void abandon_store(struct tkv_store *store)
     const uint32_t used = atomic_load(&store->slots_used);
 
     tkv_wal_abandon(&store->wal);
-    tkv_retire_release(store);
+    tkv_removed_abandon(store);
     for (uint32_t slot = 0; store->files != NULL && slot < used; slot++)
         tkv_datafile_release(tkv_files_at(store, slot));
     free((void *)store->files);
@@ -181,6 +182,7 @@ static void abandon_store(struct tkv_store *store)
 static void free_store(struct tkv_store *store)
 {
     tkv_wal_close(&store->wal);
+    tkv_mutex_destroy(&store->removing);
     tkv_mutex_destroy(&store->upkeep);
     tkv_mutex_destroy(&store->compact);
     tkv_mutex_destroy(&store->apply);

@@ -121,7 +121,8 @@ struct tkv_store {
     _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
     _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
     _Atomic uint64_t held_back_us; /* when one was last held back for it, monotonic */
-    _Atomic(struct tkv_datafile *) removed[TKV_REMOVED_MAX]; /* to be released */
+    _Atomic(struct tkv_datafile *) removed[TKV_REMOVED_MAX]; /* to be given back ... */
+    struct tkv_mutex removing; /* ... by one thread at a time */
 
     struct tkv_worker flusher, compactor;
     struct tkv_idle_poll idle_poll;
@@ -283,11 +284,22 @@ enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *e
 void tkv_retire(struct tkv_store *store);
 /* For others than the flusher: have that do it, if there is one. */
 void tkv_retire_soon(struct tkv_store *store);
-/* Release a file that is out of the table, or have the flusher do it: it takes over the table's
+
+/* ---- removed.c: what is left of removed files -------------------------------------- */
+
+/* While the file still has its name. */
+void tkv_removed_prepare(struct tkv_store *store, struct tkv_datafile *file) TKV_COLD;
+/* Give a file back that is out of the table, or have the flusher do it. Takes over the table's
  * reference. */
-void tkv_retire_removed(struct tkv_store *store, struct tkv_datafile *file);
-/* The flusher's part of that, and what is left of it when there is no flusher any more. */
-void tkv_retire_release(struct tkv_store *store);
+void tkv_removed_add(struct tkv_store *store, struct tkv_datafile *file) TKV_COLD;
+/* One step of the flusher's part of that. False: there is nothing to do. */
+bool tkv_removed_step(struct tkv_store *store) TKV_COLD;
+/* All of it, so that the room is there when this returns. */
+void tkv_removed_finish(struct tkv_store *store) TKV_COLD;
+/* All of it, if the disk is short of room. */
+void tkv_removed_make_room(struct tkv_store *store) TKV_COLD;
+/* The memory, the mappings and the descriptors, as fast as that goes. */
+void tkv_removed_abandon(struct tkv_store *store) TKV_COLD;
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */
 
@@ -348,16 +360,17 @@ void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file);
 bool tkv_gaps_accept(const struct tkv_store *store, enum tkv_status status);
 /* The log breaks at `offset`, or cannot be read at all. */
 void tkv_gaps_note_log(struct tkv_store *store, struct tkv_open_report *report,
-                       uint64_t offset, uint64_t bytes);
+                       uint64_t offset, uint64_t bytes) TKV_COLD;
 /* From `offset` on nobody knows which records are in the file; the checkpoint of the store is
  * below `seq_next`. */
 void tkv_gaps_note_body(struct tkv_store *store, struct tkv_open_report *report,
                         const struct tkv_datafile *file, uint64_t offset,
-                        uint64_t seq_next);
+                        uint64_t seq_next) TKV_COLD;
 /* A file that cannot be opened: its hint may know its keys. */
 enum tkv_status tkv_gaps_enter_lost(struct tkv_store *store,
                                     const struct tkv_manifest_file *entry,
-                                    struct tkv_open_report *report, struct tkv_error *err);
+                                    struct tkv_open_report *report,
+                                    struct tkv_error *err) TKV_COLD;
 /* May the newest write of a key be in a gap? `location` is that of its newest known record, or
  * NULL. TKV_CORRUPT then, in a store where answers are certain. */
 enum tkv_status tkv_gaps_check(struct tkv_store *store, const struct tkv_location *location,
@@ -381,7 +394,7 @@ enum tkv_status tkv_create_salt(struct tkv_store *store, uint64_t *ret_salt,
  * the same two files again. */
 enum tkv_status tkv_quarantine_tail(struct tkv_store *store,
                                     const struct tkv_replay *replay, const uint8_t *log,
-                                    struct tkv_error *err);
+                                    struct tkv_error *err) TKV_COLD;
 
 /* ---- recover.c ------------------------------------------------------------------- */
 

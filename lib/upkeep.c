@@ -35,7 +35,7 @@ void tkv_upkeep_expire(struct tkv_store *store)
 
 void tkv_upkeep_flush(struct tkv_store *store)
 {
-    tkv_retire_release(store); /* before the look at what is left of the disk */
+    tkv_removed_make_room(store); /* before the look at what is left of the disk */
     tkv_mutex_lock(&store->upkeep);
     (void)tkv_flush(store, NULL); /* the checkpoint judges what failed */
     tkv_mutex_unlock(&store->upkeep);
@@ -148,18 +148,21 @@ static uint32_t flusher_pause(struct tkv_store *store)
 static uint32_t flusher_step(void *context, bool woken)
 {
     struct tkv_store *store = context;
+    bool removes;
 
     atomic_store(&store->flush_asked, false);
     tkv_log_room_grow(store); /* first: writers may be faster than all that follows */
     tkv_index_prepare(store->index);
     touch_ahead(store);
-    tkv_retire_release(store);
+    removes = tkv_removed_step(store);
     flush(store);
     checkpoint(store);
     retire_if_asked(store);
     sync_if_due(store);
     if (tkv_garbage_wanted(store))
         tkv_worker_wake(&store->compactor);
+    if (removes)
+        return 0;
     if (!woken && mark_if_idle(store) && !interval_is_pending(store) &&
         !atomic_load(&store->disk_full)) {
         tkv_index_trim(store->index);
@@ -221,7 +224,7 @@ void tkv_upkeep_stop(struct tkv_store *store)
     tkv_worker_join(&store->compactor);
     tkv_worker_stop(&store->flusher);
     tkv_worker_stop(&store->compactor);
-    tkv_retire_release(store);
+    tkv_removed_abandon(store);
     tkv_idle_poll_stop(&store->idle_poll);
 }
 
@@ -323,7 +326,7 @@ enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaim
         total += reclaimed;
         reclaimed = 0;
     }
-    tkv_retire_release(store); /* so that the room is there when this returns */
+    tkv_removed_finish(store);
     if (status == TKV_OK && ret_bytes_reclaimed != NULL)
         *ret_bytes_reclaimed = total;
     return status;

@@ -487,9 +487,10 @@ TEST(a_delete_that_became_padding_is_missed_by_compaction_and_not_dropped)
 
 enum { LARGE_VALUE_SIZE = 1 << 20 };
 
-static void begin_with_large_files(struct fixture *f)
+static void begin_with_large_files(struct fixture *f, enum tkv_durability durability)
 {
     begin_closed(f);
+    f->options.durability = durability;
     f->options.wal_size_max = 16u << 20;
     f->options.data_file_size_min = f->options.data_file_size_max = 72u << 20;
     open_again(f);
@@ -526,16 +527,20 @@ static void fail_when_compacting(struct fixture *f, unsigned kinds, uint64_t at)
     f->disk->fail_at = 0;
 }
 
-/* In steps of 32 MiB, and not below the first of them; at once where it cannot be opened. */
-static void give_back(unsigned mebibytes, bool opens, const char *wanted)
+/* Its name goes first; then it is cut down to one step. At once where it cannot be opened. */
+static void give_back(enum tkv_durability durability, unsigned mebibytes, bool opens,
+                      const char *wanted)
 {
     struct fixture f;
+    const char *unlinked;
 
-    begin_with_large_files(&f);
+    begin_with_large_files(&f, durability);
     fill_large_file(&f, mebibytes);
     fail_when_compacting(&f, SIMDISK_OPEN, opens ? 0 : 2 /* after the manifest */);
-    CHECK(strstr(f.disk->trace, wanted) != NULL);
-    CHECK_EQ(strstr(f.disk->trace, "truncate") != NULL, opens);
+    unlinked = strstr(f.disk->trace, "unlink " DATA "\n");
+    CHECK(unlinked != NULL);
+    CHECK(strstr(unlinked, wanted) != NULL);
+    CHECK_EQ(strstr(f.disk->trace, "truncate") != NULL, wanted[0] != 0);
     CHECK_EQ(f.disk->faults > 0, !opens);
     CHECK(simdisk_file_size(f.disk, DATA) < 0);
     end(&f);
@@ -543,18 +548,27 @@ static void give_back(unsigned mebibytes, bool opens, const char *wanted)
 
 TEST(a_large_file_is_given_back_in_steps)
 {
-    give_back(66, true,
-              "truncate " DATA " 35651584\ntruncate " DATA " 2097152\nunlink " DATA "\n");
-    give_back(64, true, "truncate " DATA " 33554432\nunlink " DATA "\n");
-    give_back(66, false, "unlink " DATA "\n");
+    give_back(TKV_DURABILITY_NONE, 66, true,
+              "truncate " DATA " 35651584\ntruncate " DATA " 2097152\n");
+    give_back(TKV_DURABILITY_NONE, 64, true, "truncate " DATA " 33554432\n");
+    give_back(TKV_DURABILITY_NONE, 32, true, "");
+    give_back(TKV_DURABILITY_NONE, 66, false, "");
+}
+
+TEST(where_writers_wait_for_the_device_the_steps_are_short)
+{
+    give_back(TKV_DURABILITY_ALWAYS, 1, true,
+              "truncate " DATA " 786432\ntruncate " DATA " 524288\ntruncate " DATA
+              " 262144\n");
+    give_back(TKV_DURABILITY_ALWAYS, 1, false, "");
 }
 
 TEST(a_large_file_that_cannot_be_cut_is_removed_after_one_attempt)
 {
     struct fixture f;
 
-    begin_with_large_files(&f);
-    fill_large_file(&f, 66);
+    begin_with_large_files(&f, TKV_DURABILITY_ALWAYS);
+    fill_large_file(&f, 2);
     fail_when_compacting(&f, SIMDISK_TRUNCATE, 1);
     CHECK_EQ(f.disk->faults, 1);
     CHECK(simdisk_file_size(f.disk, DATA) < 0);
@@ -566,10 +580,10 @@ TEST(a_large_file_that_somebody_reads_is_not_cut)
     struct tkv_pin pin;
     struct fixture f;
 
-    begin_with_large_files(&f);
+    begin_with_large_files(&f, TKV_DURABILITY_ALWAYS);
     put_bytes(&f, "key", 7, 64);
     CHECK_OK(tkv_get_pinned(f.store, tkv_text("key"), &pin, &err));
-    fill_large_file(&f, 66);
+    fill_large_file(&f, 2);
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     CHECK(strstr(f.disk->trace, "truncate") == NULL);
     CHECK(simdisk_file_size(f.disk, DATA) < 0);

@@ -13,18 +13,23 @@
 
 TEST_MAIN
 
-static void begin_beside_flusher(struct fixture *f)
+static void begin_in_mode(struct fixture *f, enum tkv_durability durability)
 {
     struct tkv_worker *flusher;
 
     begin_closed(f);
-    f->options.durability = TKV_DURABILITY_NONE;
+    f->options.durability = durability;
     f->options.wal_size_max = 512 * 1024;
     open_again(f);
     flusher = &f->store->flusher;
     tkv_mutex_init(&flusher->lock);
     CHECK_EQ(pthread_cond_init(&flusher->changed, NULL), 0);
     flusher->started = flusher->joined = true;
+}
+
+static void begin_beside_flusher(struct fixture *f)
+{
+    begin_in_mode(f, TKV_DURABILITY_NONE);
 }
 
 /* Full and durable, and in memory all the same. */
@@ -165,13 +170,83 @@ TEST(the_flusher_closes_what_the_compactor_has_removed)
     begin_beside_flusher(&f);
     file = new_file(&f);
     f.store->flusher.woken = false;
-    tkv_retire_removed(f.store, file);
+    tkv_removed_add(f.store, file);
     CHECK(!is_released(file) && f.store->flusher.woken);
-    tkv_retire_release(f.store);
+    tkv_removed_finish(f.store);
     CHECK(is_released(file));
-    tkv_retire_release(f.store);
+    tkv_removed_finish(f.store);
     CHECK(is_released(file));
     tkv_datafile_release(file);
+    end(&f);
+}
+
+static uint64_t left_after_a_step(struct fixture *f, struct tkv_datafile *file)
+{
+    CHECK(tkv_removed_step(f->store));
+    return file->left;
+}
+
+/* On disk, without a name, and so many bytes long. */
+static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
+{
+    static const uint8_t zeros[TKV_DATA_HEADER_SIZE];
+    struct tkv_datafile *file;
+    bool created = false;
+
+    CHECK_OK(tkv_datafile_new(f->store->os, f->store->uuid, 1000, 1, TKV_FILE_FRESH, size,
+                              false, &file, &err));
+    while (atomic_load(&file->size) < size)
+        (void)tkv_datafile_append(file, zeros, sizeof zeros);
+    CHECK_OK(tkv_datafile_write(file, f->store->dir, size, &created, &err));
+    CHECK(created);
+    tkv_removed_prepare(f->store, file);
+    CHECK_EQ(f->store->os->unlink(f->store->os, f->store->dir, file->name), 0);
+    return file;
+}
+
+TEST(the_flusher_cuts_a_removed_file_by_one_step_at_a_time)
+{
+    const uint64_t size = 700 * 1024;
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    file = new_file_of(&f, size);
+    tkv_removed_add(f.store, file);
+    CHECK_EQ(left_after_a_step(&f, file), size - 256 * 1024);
+    CHECK_EQ(left_after_a_step(&f, file), size - 2 * 256 * 1024);
+    CHECK(tkv_removed_step(f.store)); /* closed it */
+    CHECK(!tkv_removed_step(f.store));
+    end(&f);
+}
+
+TEST(a_removed_file_that_a_reader_holds_is_not_cut)
+{
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    file = new_file_of(&f, 700 * 1024);
+    tkv_datafile_reference(file);
+    tkv_removed_add(f.store, file);
+    CHECK_EQ(left_after_a_step(&f, file), 700 * 1024);
+    CHECK(is_released(file));
+    tkv_datafile_release(file);
+    end(&f);
+}
+
+TEST(a_store_that_is_closed_cuts_nothing_any_more)
+{
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    file = new_file_of(&f, 700 * 1024);
+    tkv_removed_add(f.store, file);
+    simdisk_trace(f.disk);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    CHECK(strstr(f.disk->trace, "truncate 0000001000.data") == NULL);
     end(&f);
 }
 
@@ -183,7 +258,7 @@ TEST(only_a_few_removed_files_wait_for_the_flusher)
     begin_beside_flusher(&f);
     for (unsigned i = 0; i <= TKV_REMOVED_MAX; i++) {
         files[i] = new_file(&f);
-        tkv_retire_removed(f.store, files[i]);
+        tkv_removed_add(f.store, files[i]);
         CHECK_EQ(is_released(files[i]), i == TKV_REMOVED_MAX);
     }
     end(&f); /* a store that is closed has released them */
@@ -201,7 +276,7 @@ TEST(on_a_full_disk_a_removed_file_gives_its_room_back_at_once)
     begin_beside_flusher(&f);
     file = new_file(&f);
     f.store->disk_full = true;
-    tkv_retire_removed(f.store, file);
+    tkv_removed_add(f.store, file);
     CHECK(is_released(file));
     f.store->disk_full = false;
     tkv_datafile_release(file);
@@ -218,7 +293,7 @@ TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
 
     begin_beside_flusher(&f);
     file = new_file(&f);
-    tkv_retire_removed(f.store, file);
+    tkv_removed_add(f.store, file);
     CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
     f.disk->capacity = info.total_bytes - info.free_bytes;
     tkv_mutex_lock(&f.store->upkeep);
@@ -258,7 +333,7 @@ TEST(a_forked_child_that_closes_the_store_closes_removed_files_as_well)
 
     begin_beside_flusher(&f);
     file = new_file(&f);
-    tkv_retire_removed(f.store, file);
+    tkv_removed_add(f.store, file);
     child = fork();
     if (child == 0) {
         (void)tkv_close(f.store, NULL);

@@ -178,11 +178,10 @@ static void try_map(struct tkv_datafile *file, uint64_t size)
 
 void tkv_datafile_unmap(struct tkv_datafile *file)
 {
-    uint8_t *map = atomic_load(&file->map);
+    uint8_t *map = atomic_exchange(&file->map, NULL);
 
     if (map != NULL)
         (void)file->os->unmap(file->os, map, file->map_size);
-    atomic_store(&file->map, NULL);
 }
 
 static void adopt_entry(struct tkv_datafile *file, const struct tkv_manifest_file *entry)
@@ -280,19 +279,13 @@ void tkv_datafile_reference(struct tkv_datafile *file)
     atomic_fetch_add(&file->references, 1);
 }
 
-static void close_if_open(struct tkv_os *os, int fd)
-{
-    if (fd >= 0)
-        (void)os->close(os, fd);
-}
-
 void tkv_datafile_release(struct tkv_datafile *file)
 {
     if (file == NULL || atomic_fetch_sub(&file->references, 1) != 1)
         return;
     tkv_datafile_unmap(file);
-    close_if_open(file->os, file->fd); /* synced before, or of no interest */
-    close_if_open(file->os, file->cut_fd);
+    if (file->fd >= 0)
+        (void)file->os->close(file->os, file->fd); /* synced before, or of no interest */
     free(file->retired_tail);
     free(atomic_load(&file->tail));
     tkv_superseded_forget(&file->superseded);

@@ -43,7 +43,7 @@ static enum tkv_status note_from_hint(struct judge *judge, struct tkv_datafile *
     if (status != TKV_OK)
         return status;
     while (tkv_hint_next(hint, &entry)) {
-        tkv_give_way(++entries);
+        tkv_give_way_after(++entries);
         record_sum += tkv_datafile_record_share(entry.offset, entry.seq);
         if (entry.kind != TKV_RECORD_DELETE)
             note_older(judge, file, entry.key, entry.seq);

@@ -396,7 +396,7 @@ static enum tkv_status add_old_hint(struct tkv_store *store, struct tkv_datafile
     if (status != TKV_OK)
         return status;
     for (uint64_t i = 0; status == TKV_OK && tkv_hint_next(hint, &entry); i++) {
-        tkv_give_way(i);
+        tkv_give_way_after(i);
         status = add_to_hint(listing, file, &entry, NULL);
     }
     tkv_hint_free(hint);

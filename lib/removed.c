@@ -11,11 +11,11 @@
  *
  * When something fails: all at once then.
  *
- * Threads: any.
+ * Threads: any; for tkv_removed_abandon() the only one.
  */
 #include "store.h"
 
-#include <sched.h>
+#include "give_way.h"
 
 #define STEP_SIZE        (32u * 1024 * 1024)
 #define STEP_SIZE_ALWAYS (256u * 1024) /* where every writer waits for the device */
@@ -46,10 +46,15 @@ static bool cut(struct tkv_store *store, struct tkv_datafile *file)
         return false;
     tkv_datafile_unmap(file);
     file->left -= step;
-    if (store->os->truncate(store->os, file->cut_fd, file->left) < 0)
-        return false;
-    (void)sched_yield(); /* give_way.h; the system's part is long enough */
-    return true;
+    return store->os->truncate(store->os, file->cut_fd, file->left) == 0;
+}
+
+static void release(struct tkv_datafile *file)
+{
+    if (file->cut_fd >= 0) /* a reader may keep the rest for long */
+        (void)file->os->close(file->os, file->cut_fd);
+    file->cut_fd = -1;
+    tkv_datafile_release(file);
 }
 
 static bool keep(struct tkv_store *store, struct tkv_datafile *file)
@@ -63,49 +68,60 @@ static bool keep(struct tkv_store *store, struct tkv_datafile *file)
     return false;
 }
 
-static struct tkv_datafile *take(struct tkv_store *store)
-{
-    struct tkv_datafile *file = NULL;
-
-    for (unsigned i = 0; i < TKV_REMOVED_MAX && file == NULL; i++) {
-        if (atomic_load(&store->removed[i]) != NULL)
-            file = atomic_exchange(&store->removed[i], NULL);
-    }
-    return file;
-}
-
 static void finish(struct tkv_store *store, struct tkv_datafile *file)
-    TKV_REQUIRES(store->removing)
 {
-    while (cut(store, file))
-        ;
-    tkv_datafile_release(file);
+    bool more;
+
+    do {
+        tkv_mutex_lock(&store->removing);
+        more = cut(store, file);
+        tkv_mutex_unlock(&store->removing);
+        tkv_give_way();
+    } while (more);
+    release(file);
 }
 
 void tkv_removed_add(struct tkv_store *store, struct tkv_datafile *file)
 {
     /* On a full disk somebody waits for the room. */
-    if (store->flusher.started && !atomic_load(&store->disk_full) && keep(store, file)) {
+    if (store->flusher.started && !atomic_load(&store->disk_full) && keep(store, file))
         tkv_worker_wake(&store->flusher);
+    else
+        finish(store, file);
+}
+
+/* It stays where it is until nothing is left to cut: who looks for room must see it. */
+static void step_at(struct tkv_store *store, unsigned place) TKV_REQUIRES(store->removing)
+{
+    struct tkv_datafile *file = atomic_load(&store->removed[place]);
+
+    if (cut(store, file))
         return;
-    }
-    tkv_mutex_lock(&store->removing);
-    finish(store, file);
-    tkv_mutex_unlock(&store->removing);
+    atomic_store(&store->removed[place], NULL);
+    release(file);
+}
+
+static unsigned first_that_waits(struct tkv_store *store)
+{
+    unsigned i = 0;
+
+    while (i < TKV_REMOVED_MAX && atomic_load(&store->removed[i]) == NULL)
+        i++;
+    return i;
 }
 
 bool tkv_removed_step(struct tkv_store *store)
 {
-    struct tkv_datafile *file;
+    unsigned place;
 
     tkv_mutex_lock(&store->removing);
-    file = take(store);
-    if (file != NULL && !cut(store, file))
-        tkv_datafile_release(file);
-    else if (file != NULL && !keep(store, file))
-        finish(store, file);
+    place = first_that_waits(store);
+    if (place < TKV_REMOVED_MAX)
+        step_at(store, place);
     tkv_mutex_unlock(&store->removing);
-    return file != NULL;
+    if (place < TKV_REMOVED_MAX)
+        tkv_give_way(); /* the system's part is long enough */
+    return place < TKV_REMOVED_MAX;
 }
 
 void tkv_removed_finish(struct tkv_store *store)
@@ -114,25 +130,16 @@ void tkv_removed_finish(struct tkv_store *store)
         ;
 }
 
-static bool any_waits(struct tkv_store *store)
-{
-    unsigned i = 0;
-
-    while (i < TKV_REMOVED_MAX && atomic_load(&store->removed[i]) == NULL)
-        i++;
-    return i < TKV_REMOVED_MAX;
-}
-
 void tkv_removed_make_room(struct tkv_store *store)
 {
-    if (any_waits(store) && !tkv_space_permits(store, 0))
+    if (first_that_waits(store) < TKV_REMOVED_MAX && !tkv_space_permits(store, 0))
         tkv_removed_finish(store);
 }
 
 void tkv_removed_abandon(struct tkv_store *store)
 {
-    struct tkv_datafile *file;
-
-    while ((file = take(store)) != NULL)
-        tkv_datafile_release(file);
+    for (unsigned i = 0; i < TKV_REMOVED_MAX; i++) {
+        if (atomic_load(&store->removed[i]) != NULL)
+            release(atomic_exchange(&store->removed[i], NULL));
+    }
 }

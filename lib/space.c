@@ -88,8 +88,10 @@ static bool is_out_of_space(struct tkv_store *store, uint64_t bytes)
 enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
                                 struct tkv_error *err)
 {
-    if (is_out_of_space(store, bytes))
+    if (is_out_of_space(store, bytes)) {
+        tkv_removed_finish(store);
         tkv_upkeep_flush(store);
+    }
     if (is_out_of_space(store, bytes) && !atomic_load(&store->disk_full))
         return tkv_fail(err, TKV_NO_SPACE, "the disk is full: no space for %llu bytes",
                         (unsigned long long)bytes);

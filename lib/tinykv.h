@@ -53,7 +53,8 @@
  *   - Copy a store's directory when it is closed, or from a snapshot of the file system, which
  *     is what a power cut leaves. File by file under an open store it is no store.
  *   - After fork() the child must not use the store: every call on it returns TKV_FORKED,
- *     and tkv_close() in the child only frees memory.
+ *     and tkv_close() in the child only frees memory. Nor may it read a value that is pinned:
+ *     the parent may have let the file go.
  *   - Sizes are bytes. Times are milliseconds; instants count from 1970-01-01 UTC.
  */
 #ifndef TINYKV_H

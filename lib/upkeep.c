@@ -154,6 +154,8 @@ static uint32_t flusher_step(void *context, bool woken)
     tkv_log_room_grow(store); /* first: writers may be faster than all that follows */
     tkv_index_prepare(store->index);
     touch_ahead(store);
+    if (atomic_load(&store->disk_full))
+        tkv_removed_finish(store);
     removes = tkv_removed_step(store);
     flush(store);
     checkpoint(store);

@@ -29,13 +29,25 @@ int __wrap_nanosleep(const struct timespec *duration, struct timespec *ret_left)
     return 0;
 }
 
-static unsigned turns; /* given up */
+static unsigned turns;   /* given up */
+static uint64_t turn_ns; /* how long the others take */
+static uint64_t clock_ns = 1000000000;
 
 int __wrap_sched_yield(void);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
 
 int __wrap_sched_yield(void)
 {
     turns++;
+    clock_ns += turn_ns;
+    return 0;
+}
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
+{
+    (void)clock;
+    ret_now->tv_sec = (time_t)(clock_ns / 1000000000);
+    ret_now->tv_nsec = (long)(clock_ns % 1000000000);
     return 0;
 }
 
@@ -249,4 +261,22 @@ TEST(a_compaction_gives_its_turn_up_while_it_repoints_the_index)
     CHECK(tkv_files_find(f.store, 1) == NULL);
     CHECK(turns >= walked + live / TKV_STRETCH_ITEMS);
     end(&f);
+}
+
+/* Each turn would cost 3 ms. */
+TEST(beside_somebody_who_uses_the_whole_turn_one_is_given_up_every_50_ms)
+{
+    turns = 0;
+    turn_ns = 3000000;
+    tkv_give_way();
+    tkv_give_way();
+    clock_ns += 49999999;
+    tkv_give_way();
+    CHECK_EQ(turns, 1);
+    clock_ns++;
+    turn_ns = 200000;
+    for (unsigned i = 0; i < 10; i++)
+        tkv_give_way();
+    CHECK_EQ(turns, 11);
+    turn_ns = 0;
 }

@@ -311,6 +311,29 @@ TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
     end(&f);
 }
 
+/* There is some, but too little for this one. */
+TEST(a_put_is_not_refused_for_room_that_removed_files_take)
+{
+    static const uint8_t value[6000];
+    struct tkv_os_fs_info info;
+    struct fixture f;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    tkv_removed_add(f.store, new_file_of(&f, 700 * 1024));
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    f.disk->capacity = info.total_bytes - info.free_bytes;
+    while (!tkv_space_permits(f.store, 0))
+        f.disk->capacity += 512;
+    CHECK(!tkv_space_permits(f.store, sizeof value));
+    tkv_mutex_lock(&f.store->upkeep);
+    tkv_space_note(f.store);
+    tkv_mutex_unlock(&f.store->upkeep);
+    CHECK(!f.store->disk_full);
+    CHECK_OK(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err));
+    CHECK(f.store->removed[0] == NULL);
+    end(&f);
+}
+
 TEST(compacting_by_hand_returns_when_the_room_is_there)
 {
     struct fixture f;

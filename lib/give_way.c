@@ -2,6 +2,7 @@
 #include "give_way.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <time.h>
 
 /* Longer than a commit takes: it was somebody with much to do. */
@@ -18,14 +19,15 @@ static uint64_t now_ns(void)
 
 void tkv_give_way(void)
 {
-    static _Thread_local uint64_t again_ns;
+    /* Of all threads: what they share is the processors. */
+    static _Atomic uint64_t again_ns;
     const uint64_t from_ns = now_ns();
     uint64_t to_ns;
 
-    if (from_ns < again_ns)
+    if (from_ns < atomic_load_explicit(&again_ns, memory_order_relaxed))
         return;
     (void)sched_yield();
     to_ns = now_ns();
     if (to_ns - from_ns > TURN_NS_MAX)
-        again_ns = to_ns + PAUSE_NS;
+        atomic_store_explicit(&again_ns, to_ns + PAUSE_NS, memory_order_relaxed);
 }

@@ -140,10 +140,15 @@ static enum tkv_status copy_value(struct tkv_store *store, const struct tkv_foun
 
 /* ---- Looking up ------------------------------------------------------------------ */
 
-static bool has_expired(struct tkv_store *store, const struct tkv_location *location)
+/* `now_ms` is the instant of the whole operation; 0: nobody has looked at the clock yet. */
+static bool has_expired(struct tkv_store *store, const struct tkv_location *location,
+                        uint64_t *now_ms)
 {
-    return location->expires_at_ms != 0 &&
-           location->expires_at_ms <= tkv_store_now_ms(store);
+    if (location->expires_at_ms == 0)
+        return false;
+    if (*now_ms == 0)
+        *now_ms = tkv_store_now_ms(store);
+    return location->expires_at_ms <= *now_ms;
 }
 
 static void count_gets(struct tkv_reader reader, size_t count, size_t missing)
@@ -168,7 +173,8 @@ static enum tkv_status fail_absent(struct tkv_error *err)
 /* What the index says of a key: TKV_OK with its place, TKV_NOT_FOUND (`err` is left alone), or
  * TKV_CORRUPT when the index may not know its newest write. */
 static enum tkv_status judge(struct tkv_store *store, bool is_known,
-                             const struct tkv_location *location, struct tkv_error *err)
+                             const struct tkv_location *location, uint64_t *now_ms,
+                             struct tkv_error *err)
 {
     if (store->unknown_seq != 0) {
         const enum tkv_status status =
@@ -177,7 +183,7 @@ static enum tkv_status judge(struct tkv_store *store, bool is_known,
         if (status != TKV_OK)
             return status;
     }
-    return is_known && !has_expired(store, location) ? TKV_OK : TKV_NOT_FOUND;
+    return is_known && !has_expired(store, location, now_ms) ? TKV_OK : TKV_NOT_FOUND;
 }
 
 /* Fetch the lines that a small record has at `place`, which may be a guess. Inside an epoch:
@@ -205,9 +211,10 @@ static enum tkv_status find_record(struct tkv_store *store, struct tkv_slice key
 {
     const uint64_t hash = tkv_index_hash(store->index, key);
     struct tkv_location location;
+    uint64_t now_ms = 0;
     const bool is_known =
         tkv_index_find_fetching(store->index, key, hash, prefetch_record, store, &location);
-    const enum tkv_status status = judge(store, is_known, &location, err);
+    const enum tkv_status status = judge(store, is_known, &location, &now_ms, err);
 
     if (status == TKV_NOT_FOUND)
         return fail_absent(err);
@@ -378,7 +385,7 @@ void tkv_unpin(struct tkv_pin *pin)
 #define GROUP_COUNT 16
 
 static void get_group(struct tkv_store *store, const struct tkv_slice *keys, size_t count,
-                      struct tkv_pin *pins, enum tkv_status *statuses,
+                      uint64_t *now_ms, struct tkv_pin *pins, enum tkv_status *statuses,
                       struct tkv_error *err)
 {
     struct tkv_location locations[GROUP_COUNT];
@@ -406,7 +413,7 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
         struct tkv_found record;
 
         memset(&pins[i], 0, sizeof pins[i]);
-        statuses[i] = judge(store, found[i], &locations[i], err);
+        statuses[i] = judge(store, found[i], &locations[i], now_ms, err);
         if (statuses[i] == TKV_OK)
             statuses[i] = tkv_read_record(store, &locations[i], keys[i], &record, err);
         if (statuses[i] == TKV_OK)
@@ -419,6 +426,7 @@ enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *k
                               struct tkv_error *err)
 {
     enum tkv_status status = tkv_store_check(store, err), first = TKV_OK;
+    uint64_t now_ms = 0;
 
     for (size_t i = 0; i < count && status == TKV_OK; i++)
         status = check_key(keys[i], err);
@@ -430,7 +438,7 @@ enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *k
         const struct tkv_reader reader = tkv_epoch_enter(&store->epoch);
         size_t missing = 0;
 
-        get_group(store, keys + at, group, pins + at, statuses + at,
+        get_group(store, keys + at, group, &now_ms, pins + at, statuses + at,
                   first == TKV_OK ? err : NULL);
         for (size_t i = at; i < at + group; i++) {
             missing += statuses[i] == TKV_NOT_FOUND;
@@ -450,12 +458,13 @@ enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
 {
     struct tkv_location location;
     enum tkv_status status = tkv_store_check(store, err);
+    uint64_t now_ms = 0;
     bool is_known;
 
     if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
         return status;
     is_known =
         tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location);
-    status = judge(store, is_known, &location, err);
+    status = judge(store, is_known, &location, &now_ms, err);
     return status == TKV_NOT_FOUND ? fail_absent(err) : status;
 }

@@ -350,8 +350,9 @@ TKV_API void tkv_unpin(struct tkv_pin *pin);
 
 /*
  * Look up `count` keys together, which is faster than one by one. For each i, statuses[i] is
- * what tkv_get_pinned() would have returned, and pins[i] is the value or empty. Returns
- * TKV_OK when every key was found or is absent, else the first other status.
+ * what tkv_get_pinned() would have returned, and pins[i] is the value or empty; one instant
+ * decides which of them have expired. Returns TKV_OK when every key was found or is absent,
+ * else the first other status.
  */
 TKV_API enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *keys,
                                       size_t count, struct tkv_pin *pins,

@@ -18,7 +18,8 @@ fstatvfs64 fstatfs fstatfs64 flock fcntl fcntl64 fopen fopen64 fdopen fread fwri
 posix_fadvise posix_fadvise64 getrandom clock_gettime""".split())
 ENDS = set("""printf vprintf fprintf vfprintf puts putchar fputs fputc perror exit _exit abort
 stdout stderr syslog""".split())
-# Anonymous memory and a clock for sleeping, staying awake or giving way are no business of the files' table.
+# Anonymous memory and a clock for sleeping, staying awake or giving way are no business of the
+# files' table.
 ALLOWED = {"worker": {"clock_gettime"}, "idle_poll": {"clock_gettime"},
            "give_way": {"clock_gettime"}}
 

@@ -110,8 +110,10 @@ int simdisk_call_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms)
     struct simdisk *disk = simdisk_of(os);
     const int rc = simdisk_enter(disk, SIMDISK_CLOCK);
 
-    if (rc == 0)
+    if (rc == 0) {
         *ret_ms = disk->wall_ms;
+        disk->wall_ms += disk->wall_step_ms;
+    }
     return simdisk_leave(disk, rc);
 }
 

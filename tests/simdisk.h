@@ -127,7 +127,8 @@ struct simdisk {
                          not visible any more */
     bool
         failed_rename_happens; /* an injected failure of rename() has renamed all the same */
-    uint64_t wall_ms, monotonic_us; /* monotonic advances by 1 a call */
+    uint64_t wall_ms, wall_step_ms; /* by how much it advances after a call, first 0 */
+    uint64_t monotonic_us;          /* advances by 1 a call */
     uint64_t random_state;
 
     /* Fail call number `fail_at` (from 1; 0: never) of the kinds in `fail_kinds`, without

@@ -705,6 +705,31 @@ TEST(an_expired_key_is_absent_in_every_form_of_reading)
     end(&f);
 }
 
+TEST(one_instant_decides_which_keys_of_a_multi_get_have_expired)
+{
+    struct tkv_slice keys[40];
+    enum tkv_status statuses[40];
+    struct tkv_pin pins[40];
+    char name[40][3];
+    struct fixture f;
+
+    begin(&f);
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(name[i], sizeof name[i], "%u", i);
+        keys[i] = tkv_text(name[i]);
+        CHECK_OK(
+            tkv_put_expiring(f.store, keys[i], tkv_text("v"), f.disk->wall_ms + 10, &err));
+    }
+    f.disk->wall_step_ms = 1;
+    CHECK_OK(tkv_multi_get(f.store, keys, 40, pins, statuses, &err));
+    for (unsigned i = 0; i < 40; i++) {
+        CHECK_EQ(statuses[i], TKV_OK);
+        tkv_unpin(&pins[i]);
+    }
+    f.disk->wall_step_ms = 0;
+    end(&f);
+}
+
 static void read_log_headers(const char *path, uint8_t *bytes)
 {
     FILE *log = fopen(path, "rb");

@@ -84,8 +84,8 @@ struct tkv_wal_applied {
 struct tkv_wal_owner {
     void *context;
     /* Get ready to apply so many bytes; failing refuses the group. One at a time: the next one
-     * comes after apply() of this group, or after it has failed or was dropped. In the relaxed modes both are
-     * called under the log's lock, which the owner may have given. */
+     * comes after apply() of this group, or after it has failed or was dropped. In the relaxed
+     * modes both are called under the log's lock, which the owner may have given. */
     enum tkv_status (*prepare)(void *context, size_t payload_size, struct tkv_error *err);
     /* Make the group visible. One at a time, in commit order. Cannot fail. */
     void (*apply)(void *context, const struct tkv_wal_applied *group);

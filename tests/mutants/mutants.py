@@ -29,20 +29,32 @@ from altered_build import AlteredBuild, run_check  # noqa: E402
 from mutate import mutants  # noqa: E402
 
 CORE = ["wal/commit.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
-        "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/flush.c", "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c",
-        "compactor/tombstones.c", "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
-        "lib/retire.c", "lib/judge.c"]
-UNITS = {"wal/group.c": ["test_group", "test_replay"], "wal/replay.c": ["test_replay", "test_log"],
-         "wal/ring.c": ["test_ring", "test_log"], "wal/wal.c": ["test_wal", "test_log"],
-         "wal/commit.c": ["test_wal", "test_log"], "lib/recover.c": ["test_recover", "test_recover_log", "test_recover_damaged"],
+        "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/flush.c",
+        "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
+        "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
+        "lib/retire.c", "lib/removed.c", "lib/judge.c"]
+UNITS = {"wal/group.c": ["test_group", "test_replay"],
+         "wal/replay.c": ["test_replay", "test_log"],
+         "wal/ring.c": ["test_ring", "test_log"],
+         "wal/wal.c": ["test_wal", "test_log"],
+         "wal/commit.c": ["test_wal", "test_log"],
+         "lib/recover.c": ["test_recover", "test_recover_log", "test_recover_damaged"],
          "lib/recover_state.c": ["test_recover_log", "test_recover", "test_recover_damaged"],
          "lib/recover_files.c": ["test_recover", "test_recover_damaged", "test_survivors"],
-         "lib/survivors.c": ["test_survivors"], "lib/retire.c": ["test_retire", "test_survivors"], "lib/reclaim.c": ["test_survivors"],
+         "lib/survivors.c": ["test_survivors"],
+         "lib/retire.c": ["test_retire", "test_survivors"],
+         "lib/removed.c": ["test_retire"],
+         "lib/reclaim.c": ["test_survivors"],
          "lib/condemned.c": ["test_survivors"],
-         "lib/flush.c": ["test_flush_ahead", "test_pieces"], "lib/checkpoint.c": ["test_survivors"],
-         "lib/manifest.c": ["test_manifest"], "lib/record.c": ["test_record"], "lib/hint.c": ["test_hint"],
-         "compactor/pick.c": ["test_compactor"], "compactor/tombstones.c": ["test_compactor", "test_copy"],
-         "compactor/copy.c": ["test_compactor", "test_copy"], "compactor/worker.c": ["test_compactor"]}
+         "lib/flush.c": ["test_flush_ahead", "test_pieces"],
+         "lib/checkpoint.c": ["test_survivors"],
+         "lib/manifest.c": ["test_manifest"],
+         "lib/record.c": ["test_record"],
+         "lib/hint.c": ["test_hint"],
+         "compactor/pick.c": ["test_compactor"],
+         "compactor/tombstones.c": ["test_compactor", "test_copy"],
+         "compactor/copy.c": ["test_compactor", "test_copy"],
+         "compactor/worker.c": ["test_compactor"]}
 STORES = ["test_found", "test_guards", "test_checkpoint", "test_reclaim", "test_reclaim_failures", "test_refusals",
           "test_corners", "test_store", "test_store_real -threads -100_mb"]
 FAULTS = ["faults --scenario " + name for name in

@@ -219,7 +219,7 @@ static enum tkv_status open_store(struct tkv_store *store, const char *directory
     if (status == TKV_OK)
         status = tkv_recover(store, report, err);
     if (status == TKV_OK)
-        status = tkv_upkeep_start(store, err);
+        tkv_upkeep_start(store);
     report->micros = tkv_store_now_us(store) - started_us;
     return status;
 }

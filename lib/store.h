@@ -463,7 +463,8 @@ enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report 
 
 /* ---- upkeep.c: the background threads, and the same work done inline ------------- */
 
-enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err);
+/* Cannot fail: a store that gets no threads works as with `background` off. */
+void tkv_upkeep_start(struct tkv_store *store);
 void tkv_upkeep_stop(struct tkv_store *store);
 /* Drop keys whose time has come from the index. */
 void tkv_upkeep_expire(struct tkv_store *store);

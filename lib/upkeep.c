@@ -197,27 +197,23 @@ static uint32_t compactor_step(void *context, bool woken)
 
 /* ---- Starting and stopping ------------------------------------------------------- */
 
-enum tkv_status tkv_upkeep_start(struct tkv_store *store, struct tkv_error *err)
+void tkv_upkeep_start(struct tkv_store *store)
 {
-    (void)err;
     atomic_store(&store->log_head, store->checkpoint.position);
     atomic_store(&store->log_released, store->checkpoint.position);
     if (store->options.read_only)
-        return TKV_OK;
+        return;
     atomic_store(&store->log_capacity, store->wal.ring.end - TKV_WAL_RING_START);
     atomic_store(&store->synced_us, tkv_store_now_us(store));
-    if (!store->options.background)
-        return TKV_OK;
-    /* Without threads the store works as with `background` off. */
-    if (tkv_worker_start(&store->flusher, flusher_step, store) != 0)
-        return TKV_OK;
+    if (!store->options.background ||
+        tkv_worker_start(&store->flusher, flusher_step, store) != 0)
+        return;
     (void)tkv_worker_start(&store->compactor, compactor_step, store);
     tkv_worker_wake(&store->flusher);
     tkv_worker_wake(&store->compactor);
     /* Without it writes are slower, and that is all. */
     if (store->wal.always && store->options.idle_poll_us > 0)
         (void)tkv_idle_poll_start(&store->idle_poll, (uint32_t)store->options.idle_poll_us);
-    return TKV_OK;
 }
 
 void tkv_upkeep_stop(struct tkv_store *store)

@@ -88,7 +88,7 @@ static void set_quick(struct bench_options *o)
 {
     o->quick = true;
     o->runs = 3;
-    o->settings.seconds = 0.3;
+    o->settings.seconds = 0.25;
 }
 
 static void set_option(struct bench_options *o, int option, const char *argument)

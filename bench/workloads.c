@@ -150,6 +150,7 @@ static void ycsb_f(struct bench_actor *a, uint64_t i)
 #define S BENCH_ALWAYS
 #define N BENCH_NONE
 
+/* Those that only read follow each other, first those of --quick: see group_size() in main.c. */
 /* clang-format off */
 const struct bench_workload bench_workloads[] = {
     {"put",                 1, S, BENCH_EMPTY,  put_next,       1,    NULL,      U, 0, true,  false, false, false},
@@ -166,10 +167,10 @@ const struct bench_workload bench_workloads[] = {
     {"put",                 1, N, BENCH_FILL,   put_next,       1,    NULL,      U, 1, true,  false, false, false},
     {"get",                 1, N, BENCH_READ,   get,            1,    NULL,      U, 0, true,  false, false, false},
     {"get",                 2, N, BENCH_READ,   get,            1,    NULL,      U, 0, true,  false, false, false},
-    {"get",                 4, N, BENCH_READ,   get,            1,    NULL,      U, 0, false, false, false, false},
     {"get_missing",         1, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, true,  false, false, false},
-    {"get_missing",         2, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, false, false, false, false},
     {"multi_get",           1, N, BENCH_READ,   multi_get,      16,   NULL,      U, 0, true,  false, false, false},
+    {"get",                 4, N, BENCH_READ,   get,            1,    NULL,      U, 0, false, false, false, false},
+    {"get_missing",         2, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, false, false, false, false},
     {"ycsb_c",              1, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
     {"ycsb_c",              2, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
     {"open_after_close",    1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0, false, false, true,  false},

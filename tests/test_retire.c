@@ -187,7 +187,8 @@ static uint64_t left_after_a_step(struct fixture *f, struct tkv_datafile *file)
 }
 
 /* On disk, without a name, and so many bytes long. */
-static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
+static struct tkv_datafile *new_file_in_class(struct fixture *f,
+                                              enum tkv_file_class file_class, uint64_t size)
 {
     static const uint8_t zeros[TKV_DATA_HEADER_SIZE];
     struct tkv_datafile *file;
@@ -195,6 +196,7 @@ static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
 
     CHECK_OK(tkv_datafile_new(f->store->os, f->store->uuid, 1000, 1, TKV_FILE_FRESH, size,
                               false, &file, &err));
+    file->file_class = file_class;
     while (atomic_load(&file->size) < size)
         (void)tkv_datafile_append(file, zeros, sizeof zeros);
     CHECK_OK(tkv_datafile_write(file, f->store->dir, size, &created, &err));
@@ -202,6 +204,11 @@ static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
     tkv_removed_prepare(f->store, file);
     CHECK_EQ(f->store->os->unlink(f->store->os, f->store->dir, file->name), 0);
     return file;
+}
+
+static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
+{
+    return new_file_in_class(f, TKV_FILE_FRESH, size);
 }
 
 TEST(the_flusher_cuts_a_removed_file_by_one_step_at_a_time)
@@ -232,6 +239,19 @@ TEST(a_removed_file_that_a_reader_holds_is_not_cut)
     CHECK_EQ(left_after_a_step(&f, file), 700 * 1024);
     CHECK(is_released(file));
     tkv_datafile_release(file);
+    end(&f);
+}
+
+/* Its name may come back after a power cut, and a record that has expired refers to it. */
+TEST(a_removed_file_of_a_large_value_is_never_cut)
+{
+    struct fixture f;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    tkv_removed_add(f.store, new_file_in_class(&f, TKV_FILE_LARGE, 700 * 1024));
+    simdisk_trace(f.disk);
+    tkv_removed_finish(f.store);
+    CHECK(strstr(f.disk->trace, "truncate 0000001000.data") == NULL);
     end(&f);
 }
 
@@ -279,6 +299,27 @@ TEST(on_a_full_disk_a_removed_file_gives_its_room_back_at_once)
     tkv_removed_add(f.store, file);
     CHECK(is_released(file));
     f.store->disk_full = false;
+    tkv_datafile_release(file);
+    end(&f);
+}
+
+TEST(a_flush_takes_the_room_of_removed_files_when_there_is_no_other)
+{
+    struct tkv_os_fs_info info;
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_beside_flusher(&f);
+    file = new_file(&f);
+    tkv_removed_add(f.store, file);
+    tkv_upkeep_flush(f.store);
+    CHECK(!is_released(file));
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    f.disk->capacity = info.total_bytes - info.free_bytes;
+    tkv_upkeep_flush(f.store);
+    CHECK(is_released(file));
+    f.disk->capacity = UINT64_MAX / 2;
+    tkv_upkeep_flush(f.store);
     tkv_datafile_release(file);
     end(&f);
 }

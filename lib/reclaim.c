@@ -307,6 +307,9 @@ static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_d
         if (status == TKV_OK)
             status = choose(store, below, &source, ret_did, ret_reclaimed, err);
     }
+    /* It may use the reserve, but not what its predecessors still occupy. */
+    if (source != NULL)
+        (void)tkv_space_permits(store, atomic_load(&source->size));
     tkv_mutex_unlock(&store->upkeep);
     if (status != TKV_OK || source == NULL)
         return status;

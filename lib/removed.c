@@ -130,12 +130,6 @@ void tkv_removed_finish(struct tkv_store *store)
         ;
 }
 
-void tkv_removed_make_room(struct tkv_store *store)
-{
-    if (first_that_waits(store) < TKV_REMOVED_MAX && !tkv_space_permits(store, 0))
-        tkv_removed_finish(store);
-}
-
 void tkv_removed_abandon(struct tkv_store *store)
 {
     for (unsigned i = 0; i < TKV_REMOVED_MAX; i++) {

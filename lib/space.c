@@ -43,9 +43,20 @@ static uint64_t bytes_beside_reserve(struct tkv_store *store)
     return info.free_bytes > reserve ? info.free_bytes - reserve : 0;
 }
 
-bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
+/* The same, of which `needed` are wanted: what removed files still occupy is given back first. */
+static uint64_t bytes_to_have(struct tkv_store *store, uint64_t needed)
 {
     const uint64_t left = bytes_beside_reserve(store);
+
+    if (left > needed || !tkv_removed_step(store))
+        return left;
+    tkv_removed_finish(store);
+    return bytes_beside_reserve(store);
+}
+
+bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
+{
+    const uint64_t left = bytes_to_have(store, tkv_space_unflushed(store));
 
     /* In this order, what was flushed counts twice for a moment, never not at all. */
     atomic_store(&store->space_left, left);
@@ -55,10 +66,9 @@ bool tkv_space_look(struct tkv_store *store, uint64_t flushed)
 
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes)
 {
-    const uint64_t left = bytes_beside_reserve(store);
-    const uint64_t unflushed = tkv_space_unflushed(store);
+    const uint64_t needed = tkv_space_unflushed(store) + bytes;
 
-    return left > unflushed && left - unflushed > bytes;
+    return bytes_to_have(store, needed) > needed;
 }
 
 void tkv_space_take(struct tkv_store *store, uint64_t bytes)

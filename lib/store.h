@@ -296,8 +296,6 @@ void tkv_removed_add(struct tkv_store *store, struct tkv_datafile *file) TKV_COL
 bool tkv_removed_step(struct tkv_store *store) TKV_COLD;
 /* All of it, so that the room is there when this returns. */
 void tkv_removed_finish(struct tkv_store *store) TKV_COLD;
-/* All of it, if the disk is short of room. */
-void tkv_removed_make_room(struct tkv_store *store) TKV_COLD;
 /* The memory, the mappings and the descriptors, as fast as that goes. */
 void tkv_removed_abandon(struct tkv_store *store) TKV_COLD;
 
@@ -315,13 +313,15 @@ static inline uint64_t tkv_space_unflushed(struct tkv_store *store)
     return tkv_usage_get(&store->applied_bytes) - flushed;
 }
 /* See how much is left, now that `flushed` of the unflushed bytes are on the disk. False when
- * what remains in memory does not fit beside the reserve. With `upkeep` held. */
+ * what remains in memory does not fit beside the reserve, even without what removed files
+ * occupied. With `upkeep` held. */
 bool tkv_space_look(struct tkv_store *store, uint64_t flushed);
 /* Look, and set or clear `disk_full`. With `upkeep` held. */
 void tkv_space_note(struct tkv_store *store);
 /* Set `disk_full` and tell it once. */
 void tkv_space_exhausted(struct tkv_store *store);
-/* Would `bytes` more of anything but records leave the reserve alone? With `upkeep` held. */
+/* Would `bytes` more of anything but records leave the reserve alone? Removed files have given
+ * back what they occupied before this says no. With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
 /* So many will be taken: until the next look puts have that much less. With `upkeep` held. */
 void tkv_space_take(struct tkv_store *store, uint64_t bytes);

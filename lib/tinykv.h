@@ -212,7 +212,9 @@ struct tkv_options {
     enum tkv_durability durability;
     uint32_t interval_ms; /* INTERVAL: sync the log this often. [1, 3600000] */
     bool create;          /* make the directory and the store when they are missing */
-    bool read_only;       /* take no write lock, change nothing, work on read-only media */
+    /* Take no write lock, change nothing, work on read-only media. Without a file LOCK there is
+     * nothing to lock: then nobody may open the directory for writing meanwhile. */
+    bool read_only;
     enum tkv_damage damage;
     bool allow_remote; /* open on NFS and other network file systems all the same */
     enum tkv_read_mode read_mode;
@@ -350,9 +352,9 @@ TKV_API void tkv_unpin(struct tkv_pin *pin);
 
 /*
  * Look up `count` keys together, which is faster than one by one. For each i, statuses[i] is
- * what tkv_get_pinned() would have returned, and pins[i] is the value or empty; one instant
- * decides which of them have expired. Returns TKV_OK when every key was found or is absent,
- * else the first other status.
+ * what tkv_get_pinned() would have returned, and pins[i] is the value or empty. The clock is
+ * asked once, but a key whose time comes during the call may be gone already. Returns TKV_OK
+ * when every key was found or is absent, else the first other status.
  */
 TKV_API enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *keys,
                                       size_t count, struct tkv_pin *pins,

@@ -35,7 +35,6 @@ void tkv_upkeep_expire(struct tkv_store *store)
 
 void tkv_upkeep_flush(struct tkv_store *store)
 {
-    tkv_removed_make_room(store); /* before the look at what is left of the disk */
     tkv_mutex_lock(&store->upkeep);
     (void)tkv_flush(store, NULL); /* the checkpoint judges what failed */
     tkv_mutex_unlock(&store->upkeep);

@@ -324,6 +324,79 @@ TEST(a_flush_takes_the_room_of_removed_files_when_there_is_no_other)
     end(&f);
 }
 
+static void note_space(struct fixture *f)
+{
+    tkv_mutex_lock(&f->store->upkeep);
+    tkv_space_note(f->store);
+    tkv_mutex_unlock(&f->store->upkeep);
+}
+
+/* The disk has as much beside the store as is left of it, and then so many bytes more. */
+static void leave_beside_the_reserve(struct fixture *f, uint64_t bytes)
+{
+    struct tkv_os_fs_info info;
+
+    CHECK_EQ(f->disk->os.fs_info(&f->disk->os, f->store->dir, &info), 0);
+    f->disk->capacity = info.total_bytes - info.free_bytes;
+    while (!tkv_space_permits(f->store, 0))
+        f->disk->capacity += 512;
+    f->disk->capacity += bytes;
+}
+
+TEST(a_disk_is_not_called_full_for_room_that_removed_files_take)
+{
+    struct fixture f;
+    struct tkv_os_fs_info info;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    tkv_removed_add(f.store, new_file_of(&f, 700 * 1024));
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    f.disk->capacity = info.total_bytes - info.free_bytes;
+    note_space(&f);
+    CHECK(!f.store->disk_full && f.store->removed[0] == NULL);
+    end(&f);
+}
+
+TEST(the_log_grows_into_room_that_removed_files_take)
+{
+    static const uint8_t value[400 * 1024];
+    struct fixture f;
+    struct tkv_datafile *file;
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    file = new_file_of(&f, 2 * 1024 * 1024);
+    leave_beside_the_reserve(&f, 10 * 1024);
+    CHECK(!tkv_space_permits(f.store, sizeof value));
+    tkv_removed_add(f.store, file);
+    CHECK(tkv_space_permits(f.store, sizeof value));
+    CHECK(f.store->removed[0] == NULL);
+    end(&f);
+}
+
+/* Each step writes a file and leaves another to the flusher, which does not come here. */
+TEST(a_compaction_goes_on_where_its_own_removed_files_have_taken_the_room)
+{
+    static const uint8_t value[1000];
+    struct tkv_os_fs_info info;
+    struct fixture f;
+    char key[8];
+
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        CHECK_OK(tkv_put(f.store, tkv_text(key), tkv_bytes(value, sizeof value), &err));
+    }
+    for (unsigned i = 0; i < 1000; i += 8) {
+        snprintf(key, sizeof key, "%u", i);
+        CHECK_OK(tkv_delete(f.store, tkv_text(key), NULL, &err));
+    }
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
+    f.disk->capacity = info.total_bytes - info.free_bytes + 2 * tkv_files_capacity(f.store);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    end(&f);
+}
+
 /* Those that wait already take room as well. */
 TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
 {
@@ -337,17 +410,12 @@ TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
     tkv_removed_add(f.store, file);
     CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
     f.disk->capacity = info.total_bytes - info.free_bytes;
-    tkv_mutex_lock(&f.store->upkeep);
-    tkv_space_note(f.store); /* and there is none */
-    tkv_mutex_unlock(&f.store->upkeep);
-    CHECK(!is_released(file));
+    note_space(&f); /* and there is none */
+    CHECK(is_released(file) && f.store->disk_full);
     CHECK_EQ(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err),
              TKV_NO_SPACE);
-    CHECK(is_released(file));
     f.disk->capacity = UINT64_MAX / 2;
-    tkv_mutex_lock(&f.store->upkeep);
-    tkv_space_note(f.store);
-    tkv_mutex_unlock(&f.store->upkeep);
+    note_space(&f);
     tkv_datafile_release(file);
     end(&f);
 }
@@ -356,20 +424,16 @@ TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
 TEST(a_put_is_not_refused_for_room_that_removed_files_take)
 {
     static const uint8_t value[6000];
-    struct tkv_os_fs_info info;
     struct fixture f;
+    struct tkv_datafile *file;
 
     begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    tkv_removed_add(f.store, new_file_of(&f, 700 * 1024));
-    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes;
-    while (!tkv_space_permits(f.store, 0))
-        f.disk->capacity += 512;
+    file = new_file_of(&f, 700 * 1024);
+    leave_beside_the_reserve(&f, 0);
     CHECK(!tkv_space_permits(f.store, sizeof value));
-    tkv_mutex_lock(&f.store->upkeep);
-    tkv_space_note(f.store);
-    tkv_mutex_unlock(&f.store->upkeep);
-    CHECK(!f.store->disk_full);
+    tkv_removed_add(f.store, file);
+    note_space(&f);
+    CHECK(!f.store->disk_full && f.store->removed[0] != NULL);
     CHECK_OK(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err));
     CHECK(f.store->removed[0] == NULL);
     end(&f);

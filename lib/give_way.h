@@ -6,8 +6,8 @@
  * twentieth of that. Where there are as many busy threads as processors, a writer that the device
  * has served would wait for the end of the compactor's turn, and its whole group with it. To give
  * a turn up costs half a microsecond where nobody wants it, and brings nothing beside somebody
- * who uses it to the end: then all keep theirs for 50 ms, so that a thread at work
- * loses no more than a sixteenth of its time.
+ * who uses it to the end: then all keep theirs for 50 ms, so that a thread at work loses no more
+ * than a sixteenth of its time.
  */
 #ifndef TKV_GIVE_WAY_H
 #define TKV_GIVE_WAY_H

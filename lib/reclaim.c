@@ -307,7 +307,7 @@ static enum tkv_status step(struct tkv_store *store, uint64_t below, bool *ret_d
         if (status == TKV_OK)
             status = choose(store, below, &source, ret_did, ret_reclaimed, err);
     }
-    /* It may use the reserve, but not what its predecessors still occupy. */
+    /* Its copy may use the reserve: this has the files removed before give back what they hold. */
     if (source != NULL)
         (void)tkv_space_permits(store, atomic_load(&source->size));
     tkv_mutex_unlock(&store->upkeep);

@@ -147,6 +147,8 @@ TEST(nothing_is_retired_once_a_sync_has_failed)
 
 /* ---- Removed files ------------------------------------------------------------------- */
 
+#define REMOVED_SIZE (700u * 1024) /* two steps of mode ALWAYS, and the rest */
+
 static struct tkv_datafile *new_file(struct fixture *f)
 {
     struct tkv_datafile *file;
@@ -211,17 +213,33 @@ static struct tkv_datafile *new_file_of(struct fixture *f, uint64_t size)
     return new_file_in_class(f, TKV_FILE_FRESH, size);
 }
 
-TEST(the_flusher_cuts_a_removed_file_by_one_step_at_a_time)
+/* Of the disk nothing is left. */
+static void fill_disk(struct fixture *f)
 {
-    const uint64_t size = 700 * 1024;
-    struct fixture f;
+    struct tkv_os_fs_info info;
+
+    CHECK_EQ(f->disk->os.fs_info(&f->disk->os, f->store->dir, &info), 0);
+    f->disk->capacity = info.total_bytes - info.free_bytes;
+}
+
+/* In mode ALWAYS a file that waits to be cut. */
+static struct tkv_datafile *begin_with_removed_file(struct fixture *f)
+{
     struct tkv_datafile *file;
 
-    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    file = new_file_of(&f, size);
-    tkv_removed_add(f.store, file);
-    CHECK_EQ(left_after_a_step(&f, file), size - 256 * 1024);
-    CHECK_EQ(left_after_a_step(&f, file), size - 2 * 256 * 1024);
+    begin_in_mode(f, TKV_DURABILITY_ALWAYS);
+    file = new_file_of(f, REMOVED_SIZE);
+    tkv_removed_add(f->store, file);
+    return file;
+}
+
+TEST(the_flusher_cuts_a_removed_file_by_one_step_at_a_time)
+{
+    struct fixture f;
+    struct tkv_datafile *file = begin_with_removed_file(&f);
+
+    CHECK_EQ(left_after_a_step(&f, file), REMOVED_SIZE - 256 * 1024);
+    CHECK_EQ(left_after_a_step(&f, file), REMOVED_SIZE - 2 * 256 * 1024);
     CHECK(tkv_removed_step(f.store)); /* closed it */
     CHECK(!tkv_removed_step(f.store));
     end(&f);
@@ -233,10 +251,10 @@ TEST(a_removed_file_that_a_reader_holds_is_not_cut)
     struct tkv_datafile *file;
 
     begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    file = new_file_of(&f, 700 * 1024);
+    file = new_file_of(&f, REMOVED_SIZE);
     tkv_datafile_reference(file);
     tkv_removed_add(f.store, file);
-    CHECK_EQ(left_after_a_step(&f, file), 700 * 1024);
+    CHECK_EQ(left_after_a_step(&f, file), REMOVED_SIZE);
     CHECK(is_released(file));
     tkv_datafile_release(file);
     end(&f);
@@ -248,7 +266,7 @@ TEST(a_removed_file_of_a_large_value_is_never_cut)
     struct fixture f;
 
     begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    tkv_removed_add(f.store, new_file_in_class(&f, TKV_FILE_LARGE, 700 * 1024));
+    tkv_removed_add(f.store, new_file_in_class(&f, TKV_FILE_LARGE, REMOVED_SIZE));
     simdisk_trace(f.disk);
     tkv_removed_finish(f.store);
     CHECK(strstr(f.disk->trace, "truncate 0000001000.data") == NULL);
@@ -258,11 +276,8 @@ TEST(a_removed_file_of_a_large_value_is_never_cut)
 TEST(a_store_that_is_closed_cuts_nothing_any_more)
 {
     struct fixture f;
-    struct tkv_datafile *file;
 
-    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    file = new_file_of(&f, 700 * 1024);
-    tkv_removed_add(f.store, file);
+    (void)begin_with_removed_file(&f);
     simdisk_trace(f.disk);
     CHECK_OK(tkv_close(f.store, &err));
     f.store = NULL;
@@ -305,7 +320,6 @@ TEST(on_a_full_disk_a_removed_file_gives_its_room_back_at_once)
 
 TEST(a_flush_takes_the_room_of_removed_files_when_there_is_no_other)
 {
-    struct tkv_os_fs_info info;
     struct fixture f;
     struct tkv_datafile *file;
 
@@ -314,8 +328,7 @@ TEST(a_flush_takes_the_room_of_removed_files_when_there_is_no_other)
     tkv_removed_add(f.store, file);
     tkv_upkeep_flush(f.store);
     CHECK(!is_released(file));
-    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes;
+    fill_disk(&f);
     tkv_upkeep_flush(f.store);
     CHECK(is_released(file));
     f.disk->capacity = UINT64_MAX / 2;
@@ -334,10 +347,7 @@ static void note_space(struct fixture *f)
 /* The disk has as much beside the store as is left of it, and then so many bytes more. */
 static void leave_beside_the_reserve(struct fixture *f, uint64_t bytes)
 {
-    struct tkv_os_fs_info info;
-
-    CHECK_EQ(f->disk->os.fs_info(&f->disk->os, f->store->dir, &info), 0);
-    f->disk->capacity = info.total_bytes - info.free_bytes;
+    fill_disk(f);
     while (!tkv_space_permits(f->store, 0))
         f->disk->capacity += 512;
     f->disk->capacity += bytes;
@@ -346,12 +356,9 @@ static void leave_beside_the_reserve(struct fixture *f, uint64_t bytes)
 TEST(a_disk_is_not_called_full_for_room_that_removed_files_take)
 {
     struct fixture f;
-    struct tkv_os_fs_info info;
 
-    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    tkv_removed_add(f.store, new_file_of(&f, 700 * 1024));
-    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes;
+    (void)begin_with_removed_file(&f);
+    fill_disk(&f);
     note_space(&f);
     CHECK(!f.store->disk_full && f.store->removed[0] == NULL);
     end(&f);
@@ -377,7 +384,6 @@ TEST(the_log_grows_into_room_that_removed_files_take)
 TEST(a_compaction_goes_on_where_its_own_removed_files_have_taken_the_room)
 {
     static const uint8_t value[1000];
-    struct tkv_os_fs_info info;
     struct fixture f;
     char key[8];
 
@@ -391,8 +397,8 @@ TEST(a_compaction_goes_on_where_its_own_removed_files_have_taken_the_room)
         CHECK_OK(tkv_delete(f.store, tkv_text(key), NULL, &err));
     }
     CHECK_OK(tkv_checkpoint(f.store, &err));
-    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes + 2 * tkv_files_capacity(f.store);
+    fill_disk(&f);
+    f.disk->capacity += 2 * tkv_files_capacity(f.store);
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     end(&f);
 }
@@ -401,15 +407,13 @@ TEST(a_compaction_goes_on_where_its_own_removed_files_have_taken_the_room)
 TEST(room_that_removed_files_take_is_looked_for_before_a_put_is_refused)
 {
     static const uint8_t value[6000];
-    struct tkv_os_fs_info info;
     struct fixture f;
     struct tkv_datafile *file;
 
     begin_beside_flusher(&f);
     file = new_file(&f);
     tkv_removed_add(f.store, file);
-    CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes;
+    fill_disk(&f);
     note_space(&f); /* and there is none */
     CHECK(is_released(file) && f.store->disk_full);
     CHECK_EQ(tkv_put(f.store, tkv_text("key"), tkv_bytes(value, sizeof value), &err),
@@ -428,7 +432,7 @@ TEST(a_put_is_not_refused_for_room_that_removed_files_take)
     struct tkv_datafile *file;
 
     begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
-    file = new_file_of(&f, 700 * 1024);
+    file = new_file_of(&f, REMOVED_SIZE);
     leave_beside_the_reserve(&f, 0);
     CHECK(!tkv_space_permits(f.store, sizeof value));
     tkv_removed_add(f.store, file);

@@ -9,6 +9,20 @@
 #define TURN_NS_MAX UINT64_C(2000000)
 #define PAUSE_NS    UINT64_C(50000000)
 
+/* Both are of all stores: what threads share is the processors. */
+static atomic_uint waiting_logs;
+static _Atomic uint64_t again_ns;
+
+void tkv_give_way_begin(void)
+{
+    atomic_fetch_add(&waiting_logs, 1);
+}
+
+void tkv_give_way_end(void)
+{
+    atomic_fetch_sub(&waiting_logs, 1);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -19,11 +33,11 @@ static uint64_t now_ns(void)
 
 void tkv_give_way(void)
 {
-    /* Of all threads: what they share is the processors. */
-    static _Atomic uint64_t again_ns;
-    const uint64_t from_ns = now_ns();
-    uint64_t to_ns;
+    uint64_t from_ns, to_ns;
 
+    if (atomic_load_explicit(&waiting_logs, memory_order_relaxed) == 0)
+        return;
+    from_ns = now_ns();
     if (from_ns < atomic_load_explicit(&again_ns, memory_order_relaxed))
         return;
     (void)sched_yield();

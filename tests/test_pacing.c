@@ -263,11 +263,27 @@ TEST(a_compaction_gives_its_turn_up_while_it_repoints_the_index)
     end(&f);
 }
 
+/* A relaxed writer waits for nothing but the end of such work. */
+TEST(where_no_writer_waits_for_the_device_no_turn_is_given_up)
+{
+    struct fixture f;
+
+    fill_first_file(&f, 100);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    CHECK_EQ(turns_given_up_in_a_walk(&f), 0);
+    f.options.durability = TKV_DURABILITY_ALWAYS;
+    open_again(&f);
+    CHECK(turns_given_up_in_a_walk(&f) > 0);
+    end(&f);
+}
+
 /* Each turn would cost 3 ms. */
 TEST(beside_somebody_who_uses_the_whole_turn_one_is_given_up_every_50_ms)
 {
     turns = 0;
     turn_ns = 3000000;
+    tkv_give_way_begin();
     tkv_give_way();
     tkv_give_way();
     clock_ns += 49999999;
@@ -278,5 +294,6 @@ TEST(beside_somebody_who_uses_the_whole_turn_one_is_given_up_every_50_ms)
     for (unsigned i = 0; i < 10; i++)
         tkv_give_way();
     CHECK_EQ(turns, 11);
+    tkv_give_way_end();
     turn_ns = 0;
 }

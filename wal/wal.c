@@ -15,6 +15,7 @@
 
 #include "error.h"
 #include "file_name.h"
+#include "give_way.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -229,6 +230,8 @@ enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *c
     wal->fd = wal->direct_fd = -1;
     tkv_mutex_init(&wal->own_lock);
     wal->lock = config->always || config->lock == NULL ? &wal->own_lock : config->lock;
+    if (wal->always)
+        tkv_give_way_begin();
     tkv_mutex_init(&wal->sync_lock);
     init_buffers(wal);
 
@@ -273,6 +276,8 @@ void tkv_wal_abandon(struct tkv_wal *wal)
     for (unsigned i = 0; i < 2; i++)
         free(wal->buffers[i].bytes);
     free(wal->block);
+    if (wal->always)
+        tkv_give_way_end();
     wal->os = NULL;
 }
 

@@ -212,6 +212,34 @@ static enum tkv_status reserve(struct tkv_store *store, struct tkv_draft *draft,
     return TKV_OK;
 }
 
+static bool is_one_put(const struct tkv_draft *draft)
+{
+    return draft->count == 1 && draft->deletes == 0;
+}
+
+/* While the record is written to the log its key's entry arrives; who deletes has looked already.
+ * To find out where it is takes a wait for the key's line, which a new key, without an entry, is
+ * spared. What the last put was the next one is, most likely. */
+static void fetch_entry(struct tkv_store *store, const struct tkv_draft *draft)
+{
+    uint64_t guess;
+
+    if (!is_one_put(draft) ||
+        atomic_load_explicit(&store->puts_are_new, memory_order_relaxed))
+        return;
+    (void)tkv_index_peek(store->index, draft->items[0].key_hash, &guess);
+    tkv_files_fetch_superseded(store, guess);
+}
+
+static void note_whether_new(struct tkv_store *store, const struct tkv_draft *draft)
+{
+    const bool is_new = !draft->items[0].existed;
+
+    if (is_one_put(draft) &&
+        atomic_load_explicit(&store->puts_are_new, memory_order_relaxed) != is_new)
+        atomic_store_explicit(&store->puts_are_new, is_new, memory_order_relaxed);
+}
+
 enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draft,
                                  struct tkv_error *err)
 {
@@ -223,7 +251,6 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
                                   .user_bytes = draft->user_bytes,
                                   .is_wanted = draft->is_wanted};
     enum tkv_status status;
-    uint64_t guess;
 
     if (draft->size > commit_size_max(store))
         return tkv_fail(
@@ -233,11 +260,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     status = reserve(store, draft, err);
     if (status != TKV_OK)
         return status;
-    /* While it is written to the log its entry arrives; who deletes has looked already. */
-    if (draft->count == 1 && draft->deletes == 0) {
-        (void)tkv_index_peek(store->index, draft->items[0].key_hash, &guess);
-        tkv_files_fetch_superseded(store, guess);
-    }
+    fetch_entry(store, draft);
     status = tkv_wal_commit(&store->wal, &write, err);
     if (draft->is_wanted != NULL && status == TKV_NOT_FOUND) /* nothing was reserved */
         return status;
@@ -247,6 +270,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
             tkv_store_poison(store, status);
         return status;
     }
+    note_whether_new(store, draft);
     tkv_upkeep_after_write(store);
     return TKV_OK;
 }

@@ -147,7 +147,7 @@ static void fetch_ahead(struct tkv_store *store, const struct tkv_wal_write *wri
     }
 }
 
-/* Likewise for all writes of one key; who writes alone has done it before. */
+/* Likewise for all writes of one key; who writes alone has done it before, where it pays. */
 static void fetch_single_keys(struct tkv_store *store, const struct tkv_wal_applied *group)
 {
     const struct tkv_wal_write *write;

@@ -10,17 +10,17 @@
 #define PAUSE_NS    UINT64_C(50000000)
 
 /* Both are of all stores: what threads share is the processors. */
-static atomic_uint waiting_logs;
+static atomic_uint awaited_logs;
 static _Atomic uint64_t again_ns;
 
 void tkv_give_way_begin(void)
 {
-    atomic_fetch_add(&waiting_logs, 1);
+    atomic_fetch_add(&awaited_logs, 1);
 }
 
 void tkv_give_way_end(void)
 {
-    atomic_fetch_sub(&waiting_logs, 1);
+    atomic_fetch_sub(&awaited_logs, 1);
 }
 
 static uint64_t now_ns(void)
@@ -35,7 +35,7 @@ void tkv_give_way(void)
 {
     uint64_t from_ns, to_ns;
 
-    if (atomic_load_explicit(&waiting_logs, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&awaited_logs, memory_order_relaxed) == 0)
         return;
     from_ns = now_ns();
     if (from_ns < atomic_load_explicit(&again_ns, memory_order_relaxed))

@@ -7,8 +7,10 @@
  * has served would wait for the end of the compactor's turn, and its whole group with it. To give
  * a turn up costs half a microsecond where nobody wants it, and brings nothing beside somebody
  * who uses it to the end: then all keep theirs for 50 ms, so that a thread at work loses no more
- * than a sixteenth of its time. Where no writer ever waits for the device all keep theirs: what
- * a relaxed writer waits for is the end of this work.
+ * than a sixteenth of its time.
+ *
+ * All keep theirs as well while nobody in this process waits for the device: no log in mode ALWAYS
+ * is open, and no log is being synced. What a relaxed writer waits for is the end of this work.
  */
 #ifndef TKV_GIVE_WAY_H
 #define TKV_GIVE_WAY_H
@@ -19,7 +21,7 @@
 #define TKV_STRETCH_BYTES 16384u /* of a file that is read */
 #define TKV_STRETCH_ITEMS 128u   /* entries looked up, or read from a hint */
 
-/* Writers who wait for the device may come from now on, or these no longer. */
+/* From now on somebody may wait for the device; and no longer. */
 void tkv_give_way_begin(void);
 void tkv_give_way_end(void);
 

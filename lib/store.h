@@ -109,7 +109,7 @@ struct tkv_store {
 
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
     atomic_bool flush_asked, reclaim_asked, retire_asked;
-    atomic_bool puts_are_new;       /* the last put was of a new key */
+    atomic_bool puts_are_new;       /* the last put that came alone was of a new key */
     _Atomic uint64_t space_left;    /* for puts, beyond what was flushed at the last look */
     _Atomic uint64_t flushed_bytes; /* of the applied ones, when the last flush began */
     _Atomic uint64_t flush_kept;    /* of those, still in memory; under `upkeep` */

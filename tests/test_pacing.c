@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who waits for whom: the compactor copies no faster than it needs to, unless somebody waits for
- * the space; writers are slowed when the store outgrows what it promises.
+ * the space; writers are slowed when the store outgrows what it promises; a put waits for a look
+ * at the index before its turn only where the last one had something to find.
  *
  * Method: a small store on the simulated disk, whose clock stands still, without threads, to which
  * a compactor seems to belong. Naps and turns given up are counted, and take no time.
@@ -263,18 +264,55 @@ TEST(a_compaction_gives_its_turn_up_while_it_repoints_the_index)
     end(&f);
 }
 
-/* A relaxed writer waits for nothing but the end of such work. */
-TEST(where_no_writer_waits_for_the_device_no_turn_is_given_up)
+/* A relaxed writer waits for the end of such work. */
+TEST(while_nobody_waits_for_the_device_no_turn_is_given_up)
 {
-    struct fixture f;
+    struct fixture f, other;
 
     fill_first_file(&f, 100);
     f.options.durability = TKV_DURABILITY_NONE;
     open_again(&f);
     CHECK_EQ(turns_given_up_in_a_walk(&f), 0);
+    begin(&other);
+    CHECK(turns_given_up_in_a_walk(&f) > 0);
+    end(&other);
+    CHECK_EQ(turns_given_up_in_a_walk(&f), 0);
     f.options.durability = TKV_DURABILITY_ALWAYS;
     open_again(&f);
     CHECK(turns_given_up_in_a_walk(&f) > 0);
+    end(&f);
+}
+
+static struct tkv_os above;
+static struct tkv_os *below;
+static unsigned turns_in_sync;
+
+static int sync_beside_a_compactor(struct tkv_os *os, int fd)
+{
+    (void)os;
+    turns = 0;
+    tkv_give_way();
+    turns_in_sync = turns;
+    return below->sync(below, fd);
+}
+
+TEST(a_turn_is_given_up_while_a_relaxed_log_is_synced)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.durability = TKV_DURABILITY_NONE;
+    open_again(&f);
+    put_bytes(&f, "key", 1, 100);
+    below = f.store->os;
+    above = *below;
+    above.sync = sync_beside_a_compactor;
+    f.store->wal.os = &above;
+    CHECK_OK(tkv_sync(f.store, &err));
+    CHECK_EQ(turns_in_sync, 1);
+    tkv_give_way();
+    CHECK_EQ(turns, 1);
+    f.store->wal.os = below;
     end(&f);
 }
 
@@ -296,4 +334,30 @@ TEST(beside_somebody_who_uses_the_whole_turn_one_is_given_up_every_50_ms)
     CHECK_EQ(turns, 11);
     tkv_give_way_end();
     turn_ns = 0;
+}
+
+/* ---- What a put expects ---------------------------------------------------------------- */
+
+TEST(a_put_expects_to_be_of_a_new_key_if_the_last_one_was)
+{
+    struct tkv_batch *batch;
+    struct fixture f;
+
+    begin(&f);
+    CHECK(!f.store->puts_are_new);
+    put_bytes(&f, "a", 1, 10);
+    CHECK(f.store->puts_are_new);
+    put_bytes(&f, "a", 2, 10);
+    CHECK(!f.store->puts_are_new);
+    put_bytes(&f, "b", 1, 10);
+    CHECK(f.store->puts_are_new);
+    CHECK_OK(tkv_delete(f.store, tkv_text("a"), NULL, &err));
+    CHECK(f.store->puts_are_new);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    CHECK_OK(tkv_batch_put(batch, tkv_text("b"), tkv_text("3"), &err));
+    CHECK_OK(tkv_batch_put(batch, tkv_text("b"), tkv_text("4"), &err));
+    CHECK_OK(tkv_write(f.store, batch, &err));
+    tkv_batch_free(batch);
+    CHECK(f.store->puts_are_new);
+    end(&f);
 }

@@ -315,7 +315,9 @@ static enum tkv_status sync_to_head(struct tkv_wal *wal, struct tkv_error *err)
     if (status != TKV_OK || !is_needed)
         return status;
 
+    tkv_give_way_begin();
     result = wal->os->sync(wal->os, wal->fd);
+    tkv_give_way_end();
     tkv_mutex_lock(wal->lock);
     wal->counters.syncs++;
     if (result < 0)

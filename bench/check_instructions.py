@@ -18,8 +18,8 @@ import tempfile
 
 LIMIT = 1.03
 OPERATIONS = {
-    'put': 20000, 'get': 20000, 'get_missing': 20000, 'multi_get': 20000, 'replay': 2500,
-    'compaction': 20000,
+    'put': 20000, 'overwrite': 20000, 'delete': 20000, 'get': 20000, 'get_missing': 20000,
+    'multi_get': 20000, 'replay': 2500, 'compaction': 20000,
 }
 
 

@@ -58,6 +58,24 @@ static void put(struct scene *scene)
                       tkv_bytes(bench_value(scene->values, i), VALUE_SIZE), &err));
 }
 
+/* In another order than they were put in. */
+static void overwrite(struct scene *scene)
+{
+    char key[BENCH_KEY_SIZE];
+
+    for (uint64_t i = 0; i < KEYS; i++)
+        check(tkv_put(scene->store, key_of(i * 7919 % KEYS, key),
+                      tkv_bytes(bench_value(scene->values, i), VALUE_SIZE), &err));
+}
+
+static void delete (struct scene *scene)
+{
+    char key[BENCH_KEY_SIZE];
+
+    for (uint64_t i = 0; i < KEYS; i++)
+        check(tkv_delete(scene->store, key_of(i * 7919 % KEYS, key), NULL, &err));
+}
+
 static void get(struct scene *scene)
 {
     char key[BENCH_KEY_SIZE], value[VALUE_SIZE];
@@ -147,6 +165,8 @@ static const struct workload {
     void (*operate)(struct scene *scene);
 } workloads[] = {
     {"put",         open_store,      put        },
+    {"overwrite",   prepare_filled,  overwrite  },
+    {"delete",      prepare_filled,  delete     },
     {"get",         prepare_filled,  get        },
     {"get_missing", prepare_filled,  get_missing},
     {"multi_get",   prepare_filled,  multi_get  },

@@ -256,7 +256,7 @@ static void reclaim_inline(struct tkv_store *store)
 {
     bool did = true;
 
-    while (did && store->options.auto_compact && tkv_garbage_wanted(store)) {
+    while (did && tkv_garbage_wanted(store)) {
         did = false;
         if (tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL) != TKV_OK)
             break;
@@ -274,7 +274,7 @@ void tkv_upkeep_after_write(struct tkv_store *store)
         checkpoint(store);
         sync_if_due(store);
     }
-    if (tkv_garbage_wanted(store)) {
+    if (store->options.auto_compact && tkv_garbage_wanted(store)) {
         tkv_upkeep_expire(store);
         reclaim_inline(store);
     }

@@ -4,6 +4,7 @@
  * compaction, a clock that is turned back, numbers beyond 32 bits, a file cut under an open
  * store, a file of another store beside ours. Each stands in docs/failure-cases.md.
  */
+#include "garbage.h"
 #include "group.h"
 #include "small_store.h"
 
@@ -181,6 +182,27 @@ TEST(a_clock_that_is_turned_back_uncovers_no_older_value)
         turn_back(instants[i], false);
         turn_back(instants[i], true);
     }
+}
+
+TEST(a_store_that_compacts_by_hand_looks_for_what_has_expired_when_it_is_asked_to)
+{
+    struct fixture f;
+
+    begin_closed(&f);
+    f.options.compact_size_min = 64 * 1024;
+    f.disk->wall_ms = NOW;
+    open_again(&f);
+    CHECK_OK(tkv_put_expiring(f.store, tkv_text("brief"), tkv_text("v"), NOW + 1, &err));
+    for (uint8_t i = 1; i <= 10; i++)
+        put_bytes(&f, "key", i, 30000);
+    CHECK(tkv_garbage_wanted(f.store));
+    f.disk->wall_ms = NOW + 2;
+    put_bytes(&f, "key", 11,
+              30000); /* every write looking through the index would be slow */
+    CHECK_EQ(tkv_index_count(f.store->index), 2);
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    CHECK_EQ(tkv_index_count(f.store->index), 1);
+    end(&f);
 }
 
 /* ---- Numbers beyond 32 bits ----------------------------------------------------------------------- */

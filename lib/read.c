@@ -418,6 +418,8 @@ static void get_group(struct tkv_store *store, const struct tkv_slice *keys, siz
             statuses[i] = tkv_read_record(store, &locations[i], keys[i], &record, err);
         if (statuses[i] == TKV_OK)
             statuses[i] = pin_here(store, &record, &pins[i], err);
+        if (statuses[i] != TKV_OK && statuses[i] != TKV_NOT_FOUND)
+            err = NULL; /* it tells of the first */
     }
 }
 

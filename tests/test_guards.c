@@ -88,6 +88,32 @@ TEST(a_flipped_bit_of_a_value_is_an_error_and_never_the_value)
     end(&f);
 }
 
+TEST(of_several_damaged_records_a_multi_get_tells_of_the_first)
+{
+    const struct tkv_slice keys[] = {tkv_text("absent"), tkv_text("one"), tkv_text("two")};
+    enum tkv_status statuses[3];
+    struct tkv_pin pins[3];
+    struct fixture f;
+    uint64_t at[2];
+    size_t size;
+
+    begin(&f);
+    put_bytes(&f, "one", 1, 100);
+    put_bytes(&f, "two", 2, 100);
+    open_again(&f);
+    keep_file(&f, DATA, &first);
+    at[0] = find_record(&first, "one", 0, &size);
+    at[1] = find_record(&first, "two", 0, &size);
+    for (int i = 0; i < 2; i++)
+        overwrite(&f, DATA, at[i] + size - 1, "?", 1);
+    CHECK_EQ(tkv_multi_get(f.store, keys, 3, pins, statuses, &err), TKV_CORRUPT);
+    CHECK_EQ(err.offset, at[0]);
+    CHECK_EQ(statuses[0], TKV_NOT_FOUND);
+    CHECK_EQ(statuses[1], TKV_CORRUPT);
+    CHECK_EQ(statuses[2], TKV_CORRUPT);
+    end(&f);
+}
+
 /* ---- Opening: files that do not belong together -------------------------------------- */
 
 /* A store with two generations of everything: `first` is an early copy of file `name`. */

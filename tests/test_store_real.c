@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What tinykv.h promises where threads, processes and bulk are the subject: a store on the real
- * disk. tests/test_store.c has the rest.
+ * What tinykv.h promises where threads, processes and bulk are the subject: a store on the
+ * real disk. The other test_store*.c have the rest, on the simulated one.
  */
 #include "store_checks.h"
 

@@ -56,7 +56,8 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "compactor/copy.c": ["test_compactor", "test_copy"],
          "compactor/worker.c": ["test_compactor"]}
 STORES = ["test_found", "test_guards", "test_checkpoint", "test_reclaim", "test_reclaim_failures", "test_refusals",
-          "test_corners", "test_store", "test_store_real -threads -100_mb"]
+          "test_corners", "test_store", "test_store_life", "test_store_space", "test_store_failures",
+          "test_store_real -threads -100_mb"]
 FAULTS = ["faults --scenario " + name for name in
           ("create", "open_several_files", "open_killed", "checkpoint_new_files", "log_grows", "compact_tombstones",
            "compact_dirty")]

@@ -250,7 +250,7 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
                                   .deletes = draft->deletes,
                                   .user_bytes = draft->user_bytes,
                                   .is_wanted = draft->is_wanted};
-    enum tkv_status status;
+    enum tkv_status status, poisoned;
 
     if (draft->size > commit_size_max(store))
         return tkv_fail(
@@ -266,8 +266,9 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
         return status;
     if (status != TKV_OK) {
         unreserve(store, draft, draft->count);
-        if (tkv_wal_poisoned(&store->wal) != TKV_OK)
-            tkv_store_poison(store, status);
+        poisoned = tkv_wal_poisoned(&store->wal);
+        if (poisoned != TKV_OK)
+            tkv_store_poison(store, poisoned);
         return status;
     }
     note_whether_new(store, draft);

@@ -12,7 +12,8 @@ static enum tkv_status check_range(const char *name, uint64_t value, uint64_t le
                     (unsigned long long)most);
 }
 
-enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_error *err)
+static enum tkv_status check_ranges(const struct tkv_options *options,
+                                    struct tkv_error *err)
 {
     const struct range {
         const char *name;
@@ -33,10 +34,6 @@ enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_
         {"expected_keys",      options->expected_keys,      0,                           UINT64_C(1) << 40  },
     };
 
-    if (options->size != sizeof *options)
-        return tkv_fail(err, TKV_INVALID,
-                        "option size is %zu, not %zu: start from TKV_OPTIONS_DEFAULT",
-                        options->size, sizeof *options);
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         const struct range *r = &ranges[i];
         const enum tkv_status status =
@@ -45,6 +42,20 @@ enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_
         if (status != TKV_OK)
             return status;
     }
+    return TKV_OK;
+}
+
+enum tkv_status tkv_options_check(const struct tkv_options *options, struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    if (options->size != sizeof *options) /* then there may be nothing behind it */
+        return tkv_fail(err, TKV_INVALID,
+                        "option size is %zu, not %zu: start from TKV_OPTIONS_DEFAULT",
+                        options->size, sizeof *options);
+    status = check_ranges(options, err);
+    if (status != TKV_OK)
+        return status;
     if (options->damage != TKV_DAMAGE_REFUSE && !options->read_only)
         return tkv_fail(err, TKV_INVALID, "option damage is %d, which needs read_only",
                         (int)options->damage);

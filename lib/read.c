@@ -222,16 +222,6 @@ static enum tkv_status find_record(struct tkv_store *store, struct tkv_slice key
                             : status;
 }
 
-static enum tkv_status check_key(struct tkv_slice key, struct tkv_error *err)
-{
-    if (key.size > TKV_KEY_SIZE_MAX)
-        return tkv_fail(err, TKV_TOO_BIG, "key of %zu bytes, the limit is %u", key.size,
-                        TKV_KEY_SIZE_MAX);
-    if (key.data == NULL && key.size != 0)
-        return tkv_fail(err, TKV_INVALID, "a key of %zu bytes at NULL", key.size);
-    return TKV_OK;
-}
-
 /* ---- tkv_get --------------------------------------------------------------------- */
 
 static enum tkv_status get_here(struct tkv_store *store, const struct tkv_found *found,
@@ -262,7 +252,7 @@ enum tkv_status tkv_get(struct tkv_store *store, struct tkv_slice key, void *buf
     struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
 
-    if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
+    if (status != TKV_OK || (status = tkv_check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
     status = find_record(store, key, &found, err);
@@ -308,7 +298,7 @@ enum tkv_status tkv_get_copy(struct tkv_store *store, struct tkv_slice key,
     struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
 
-    if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
+    if (status != TKV_OK || (status = tkv_check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
     status = find_record(store, key, &found, err);
@@ -338,21 +328,20 @@ static enum tkv_status pin_here(struct tkv_store *store, const struct tkv_found 
     size_t size = 0;
     enum tkv_status status;
 
-    ret_pin->expires_at_ms = r->expires_at_ms;
-    ret_pin->holds[0] = ret_pin->holds[1] = NULL;
     if (r->kind == TKV_RECORD_PUT && r->codec == TKV_CODEC_STORED && found->bytes == NULL) {
         tkv_datafile_reference(found->file);
-        ret_pin->value = r->value;
-        ret_pin->holds[0] = found->file;
+        *ret_pin = (struct tkv_pin){
+            r->value, r->expires_at_ms, {found->file, NULL}
+        };
         return TKV_OK;
     }
     status = copy_here(store, found, &copy, &size, err);
     free(found->bytes);
-    if (status != TKV_OK)
-        return status;
-    ret_pin->value = tkv_bytes(copy, size);
-    ret_pin->holds[1] = copy;
-    return TKV_OK;
+    if (status == TKV_OK)
+        *ret_pin = (struct tkv_pin){
+            tkv_bytes(copy, size), r->expires_at_ms, {NULL, copy}
+        };
+    return status;
 }
 
 enum tkv_status tkv_get_pinned(struct tkv_store *store, struct tkv_slice key,
@@ -362,7 +351,7 @@ enum tkv_status tkv_get_pinned(struct tkv_store *store, struct tkv_slice key,
     struct tkv_found found;
     enum tkv_status status = tkv_store_check(store, err);
 
-    if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
+    if (status != TKV_OK || (status = tkv_check_key(key, err)) != TKV_OK)
         return status;
     reader = tkv_epoch_enter(&store->epoch);
     status = find_record(store, key, &found, err);
@@ -431,7 +420,7 @@ enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *k
     uint64_t now_ms = 0;
 
     for (size_t i = 0; i < count && status == TKV_OK; i++)
-        status = check_key(keys[i], err);
+        status = tkv_check_key(keys[i], err);
     if (status != TKV_OK)
         return status;
 
@@ -463,7 +452,7 @@ enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key,
     uint64_t now_ms = 0;
     bool is_known;
 
-    if (status != TKV_OK || (status = check_key(key, err)) != TKV_OK)
+    if (status != TKV_OK || (status = tkv_check_key(key, err)) != TKV_OK)
         return status;
     is_known =
         tkv_index_find(store->index, key, tkv_index_hash(store->index, key), &location);

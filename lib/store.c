@@ -244,6 +244,7 @@ enum tkv_status tkv_open_on(struct tkv_os *os, const char *directory,
                             struct tkv_open_report *ret_report, struct tkv_error *err)
 {
     struct tkv_open_report report;
+    struct tkv_error reason; /* also of what is only told in the report */
     struct tkv_store *store;
     enum tkv_status status;
 
@@ -257,10 +258,11 @@ enum tkv_status tkv_open_on(struct tkv_os *os, const char *directory,
     if (store == NULL)
         return tkv_fail_memory(err, sizeof *store, "a store");
     store->fork_guard = tkv_fork_guard_new();
-    status = open_store(store, directory, &report, err);
+    status = open_store(store, directory, &report, &reason);
     if (ret_report != NULL)
         *ret_report = report;
     if (status != TKV_OK) {
+        tkv_error_copy(err, &reason);
         free_store(store);
         return status;
     }

@@ -417,7 +417,15 @@ enum tkv_status tkv_read_record(struct tkv_store *store,
                                 const struct tkv_location *location, struct tkv_slice key,
                                 struct tkv_found *ret_found, struct tkv_error *err);
 
-/* ---- write.c: what batches check too --------------------------------------------- */
+/* ---- write.c: what batches and reads check too ----------------------------------- */
+
+enum tkv_status tkv_fail_key(struct tkv_slice key, struct tkv_error *err) TKV_COLD;
+static inline enum tkv_status tkv_check_key(struct tkv_slice key, struct tkv_error *err)
+{
+    return key.size <= TKV_KEY_SIZE_MAX && (key.data != NULL || key.size == 0)
+               ? TKV_OK
+               : tkv_fail_key(key, err);
+}
 
 enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
                                 struct tkv_error *err);

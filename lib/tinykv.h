@@ -206,7 +206,7 @@ enum tkv_damage {
  * zero, and a value out of the range in brackets is refused with its name, value and range.
  */
 struct tkv_options {
-    size_t size; /* sizeof(struct tkv_options), so that the struct can grow */
+    size_t size; /* sizeof(struct tkv_options); of another header's it is refused */
 
     /* Behaviour. */
     enum tkv_durability durability;

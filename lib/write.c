@@ -13,18 +13,26 @@
 
 /* ---- Arguments, for batches too -------------------------------------------------- */
 
-enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
-                                struct tkv_error *err)
+enum tkv_status tkv_fail_key(struct tkv_slice key, struct tkv_error *err)
 {
     if (key.size > TKV_KEY_SIZE_MAX)
         return tkv_fail(err, TKV_TOO_BIG, "key of %zu bytes, the limit is %u", key.size,
                         TKV_KEY_SIZE_MAX);
+    return tkv_fail(err, TKV_INVALID, "a key of %zu bytes at NULL", key.size);
+}
+
+enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
+                                struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_check_key(key, err);
+
+    if (status != TKV_OK)
+        return status;
     if (value.size > TKV_VALUE_SIZE_MAX)
         return tkv_fail(err, TKV_TOO_BIG, "value of %zu bytes, the limit is %u", value.size,
                         TKV_VALUE_SIZE_MAX);
-    if ((key.data == NULL && key.size != 0) || (value.data == NULL && value.size != 0))
-        return tkv_fail(err, TKV_INVALID, "a slice of %zu bytes at NULL",
-                        key.data == NULL ? key.size : value.size);
+    if (value.data == NULL && value.size != 0)
+        return tkv_fail(err, TKV_INVALID, "a value of %zu bytes at NULL", value.size);
     return TKV_OK;
 }
 

@@ -132,6 +132,41 @@ static void begin_aged(struct fixture *f, const char *name)
     f->store = NULL;
 }
 
+TEST(what_an_opening_got_over_is_no_error)
+{
+    const struct tkv_error none = {.status = TKV_OK};
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    keep_file(&f, "wal.log", &first);
+    byte = first.bytes[16] ^ 1;
+    overwrite(&f, "wal.log", 16, &byte, 1); /* the other header block is good */
+    err = none;
+    CHECK_OK(try_open(&f));
+    CHECK(memcmp(&err, &none, sizeof err) == 0);
+    check_byte(&f, "key", 1);
+    end(&f);
+}
+
+TEST(a_write_that_finds_the_log_poisoned_tells_why_it_is)
+{
+    struct tkv_stats stats;
+    struct fixture f;
+
+    begin(&f);
+    tkv_wal_poison(&f.store->wal, TKV_IO); /* by another, who is about to tell the store */
+    CHECK(tkv_put(f.store, tkv_text("key"), tkv_text("value"), &err) != TKV_OK);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.poisoned, TKV_IO);
+    (void)tkv_close(f.store, &err);
+    f.store = NULL;
+    end(&f);
+}
+
 TEST(an_older_manifest_in_its_place_is_refused)
 {
     struct fixture f;

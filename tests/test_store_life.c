@@ -7,6 +7,8 @@
 #include "sim_store.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 TEST_MAIN
 
@@ -161,6 +163,24 @@ TEST(an_option_out_of_range_is_refused_by_name)
 #undef CHECK_REFUSED
     CHECK_EQ(f.disk->calls, 0);
     simdisk_free(f.disk);
+}
+
+/* Of a caller that was built with another header. */
+TEST(options_of_another_size_are_refused_and_not_read_beyond_it)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *pages =
+        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t *size;
+
+    CHECK(pages != MAP_FAILED);
+    CHECK_EQ(mprotect(pages + page, page, PROT_NONE), 0);
+    size = (size_t *)(void *)(pages + page - sizeof *size);
+    *size = sizeof *size;
+    CHECK_EQ(tkv_options_check((const struct tkv_options *)(const void *)size, &err),
+             TKV_INVALID);
+    CHECK(strstr(err.message, "option size is 8") != NULL);
+    CHECK_EQ(munmap(pages, 2 * page), 0);
 }
 
 TEST(without_create_a_missing_store_is_not_found)

@@ -48,6 +48,8 @@ TEST(a_slice_at_null_is_refused_be_it_key_or_value)
     CHECK(strstr(err.message, "3 bytes") != NULL);
     CHECK_EQ(tkv_put(f.store, tkv_text("k"), tkv_bytes(NULL, 4), &err), TKV_INVALID);
     CHECK(strstr(err.message, "4 bytes") != NULL);
+    CHECK_EQ(tkv_put(f.store, tkv_bytes(NULL, 0), tkv_bytes(NULL, 5), &err), TKV_INVALID);
+    CHECK(strstr(err.message, "value of 5 bytes") != NULL);
     CHECK_OK(tkv_put(f.store, tkv_bytes(NULL, 0), tkv_bytes(NULL, 0), &err));
     end(&f);
 }

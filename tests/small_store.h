@@ -129,6 +129,14 @@ static inline void del(struct fixture *f, const char *key)
     CHECK_OK(tkv_delete(f->store, tkv_text(key), NULL, &err));
 }
 
+/* What comes next goes into a file of its own. */
+static inline void rotate(struct fixture *f)
+{
+    tkv_mutex_lock(&f->store->apply);
+    CHECK_OK(tkv_apply_rotate(f->store, 0, &err));
+    tkv_mutex_unlock(&f->store->apply);
+}
+
 static inline enum tkv_status get(struct fixture *f, const char *key, uint8_t *ret_byte)
 {
     static uint8_t value[32768];

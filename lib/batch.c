@@ -7,7 +7,7 @@
  * batch stays unchanged and may be written again.
  *
  * When something fails: an addition that fails leaves the batch without that record; a
- * tkv_write() that fails has written nothing.
+ * tkv_write() that fails has written nothing, or with TKV_IO all or nothing.
  *
  * Threads: a batch belongs to one thread at a time.
  */

@@ -253,10 +253,9 @@ enum tkv_status tkv_draft_commit(struct tkv_store *store, struct tkv_draft *draf
     enum tkv_status status, poisoned;
 
     if (draft->size > commit_size_max(store))
-        return tkv_fail(
-            err, TKV_TOO_BIG,
-            "a commit of %zu bytes, the limit is %llu, a quarter of wal_size_max",
-            draft->size, (unsigned long long)commit_size_max(store));
+        return tkv_fail(err, TKV_TOO_BIG,
+                        "a commit of %zu bytes; with this wal_size_max at most %llu",
+                        draft->size, (unsigned long long)commit_size_max(store));
     status = reserve(store, draft, err);
     if (status != TKV_OK)
         return status;

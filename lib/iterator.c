@@ -2,7 +2,8 @@
 /*
  * iterator.c - every live key, one after another. The index is walked in small steps that copy
  * keys out (index.h says why each is met exactly once); values are read one by one when they
- * are asked for, so an iterator holds no lock, no epoch and no file between two calls.
+ * are asked for. Between two calls an iterator holds no lock and no epoch, only the pin of the
+ * value that it lent.
  */
 #include "store.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* stats.c - counters, gathered from those who keep them. No I/O. */
+/* stats.c - counters, gathered from those who keep them. */
 #include "store.h"
 
 static void sum_gets(struct tkv_store *store, struct tkv_stats *stats)

@@ -81,14 +81,15 @@ extern "C" {
 #define TKV_VERSION_MINOR 1
 #define TKV_VERSION_PATCH 0
 
+/* Where a quarter of `wal_size_max` is less: that, without 96 bytes. */
 #define TKV_KEY_SIZE_MAX   65535u
 #define TKV_VALUE_SIZE_MAX (512u * 1024 * 1024)
 
 /* "0.1.0" */
 TKV_API const char *tkv_version(void);
 
-/* What this build is made of, for bug reports: "tinykv 0.1.0; checksum and zlib streams by
- * libdeflate 1.14; format 1". Static text. */
+/* What this build is made of, for bug reports: "tinykv 0.1.0; checksums and zlib streams by
+ * libdeflate 1.14; index by uthash, hashed with XXH3; format 1". Static text. */
 TKV_API const char *tkv_build_info(void);
 
 /* ---- Results ------------------------------------------------------------------------- */
@@ -147,7 +148,7 @@ static inline struct tkv_slice tkv_text(const char *text)
 /* ---- Events -------------------------------------------------------------------------- */
 
 enum tkv_event_kind {
-    TKV_EVENT_OPENED = 1,        /* bytes: on disk; micros: time to open */
+    TKV_EVENT_OPENED = 1,        /* count: keys; bytes: on disk; micros: time to open */
     TKV_EVENT_RECOVERED,         /* count: records replayed; bytes: of the log */
     TKV_EVENT_TAIL_CUT,          /* file 0 is wal.log; bytes: cut and put into quarantine */
     TKV_EVENT_ROTATED,           /* file: the new active data file */
@@ -211,7 +212,7 @@ struct tkv_options {
     /* Behaviour. */
     enum tkv_durability durability;
     uint32_t interval_ms; /* INTERVAL: sync the log this often. [1, 3600000] */
-    bool create;          /* make the directory and the store when they are missing */
+    bool create; /* make directory and store when they are missing; not when read_only */
     /* Take no write lock, change nothing, work on read-only media. Without a file LOCK there is
      * nothing to lock: then nobody may open the directory for writing meanwhile. */
     bool read_only;
@@ -354,7 +355,9 @@ TKV_API void tkv_unpin(struct tkv_pin *pin);
  * Look up `count` keys together, which is faster than one by one. For each i, statuses[i] is
  * what tkv_get_pinned() would have returned, and pins[i] is the value or empty. The clock is
  * asked once, but a key whose time comes during the call may be gone already. Returns TKV_OK
- * when every key was found or is absent, else the first other status.
+ * when every key was found or is absent, else the first other status. A key that is refused
+ * (TKV_INVALID, TKV_TOO_BIG) and TKV_FORKED come before the first look: `pins` and `statuses`
+ * are left alone then.
  */
 TKV_API enum tkv_status tkv_multi_get(struct tkv_store *store, const struct tkv_slice *keys,
                                       size_t count, struct tkv_pin *pins,
@@ -391,11 +394,13 @@ TKV_API enum tkv_status tkv_batch_put_expiring(struct tkv_batch *batch,
 TKV_API enum tkv_status tkv_batch_delete(struct tkv_batch *batch, struct tkv_slice key,
                                          struct tkv_error *err) TKV_MUST_CHECK;
 TKV_API size_t tkv_batch_count(const struct tkv_batch *batch);
-TKV_API size_t tkv_batch_bytes(const struct tkv_batch *batch); /* what the log will need */
+TKV_API size_t tkv_batch_bytes(const struct tkv_batch *batch); /* records, uncompressed */
 TKV_API void tkv_batch_clear(struct tkv_batch *batch);         /* empty it for reuse */
 
-/* Commit the batch, which stays as it is and may be written again. TKV_TOO_BIG when its bytes
- * exceed a quarter of `wal_size_max`. Other failures as for tkv_put(). */
+/* Commit the batch, which stays as it is and may be written again. TKV_TOO_BIG when its
+ * records, as the log takes them, exceed a quarter of `wal_size_max` or 1 GiB: compressed, if
+ * the options say so, and without the values that are stored beside the log. Other failures as
+ * for tkv_put(). */
 TKV_API enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch,
                                   struct tkv_error *err) TKV_MUST_CHECK;
 
@@ -405,7 +410,7 @@ TKV_API enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batc
  * Every live key in no particular order, beside any writes and compactions. A key that is
  * live from begin to end is returned exactly once, with the value it has at that moment; one
  * that is written or deleted meanwhile may be returned or not, and never as a deleted or torn
- * record.
+ * record. Between two calls it keeps the disk space of one data file, like a pin.
  */
 struct tkv_iterator;
 
@@ -430,16 +435,20 @@ TKV_API void tkv_iterator_free(struct tkv_iterator *iterator); /* NULL is allowe
 
 /* ---- Upkeep -------------------------------------------------------------------------- */
 
-/* Everything acknowledged before this call is on disk when it returns, in every mode. */
+/* Everything acknowledged before this call is on disk when it returns, in every mode. TKV_IO
+ * poisons the store. */
 TKV_API enum tkv_status tkv_sync(struct tkv_store *store,
                                  struct tkv_error *err) TKV_MUST_CHECK;
 
 /* Compact now until no data file has anything worth reclaiming. *ret_bytes_reclaimed may be
- * NULL. Writes and reads go on meanwhile. */
+ * NULL. Writes and reads go on meanwhile. A file that turns out to be damaged is left as it is
+ * (TKV_EVENT_CORRUPTION), which is no failure of this call. A failure leaves the step that
+ * failed undone. */
 TKV_API enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaimed,
                                     struct tkv_error *err) TKV_MUST_CHECK;
 
-/* Bring the data files up to date with the log and release the log's space. */
+/* Bring the data files up to date with the log and release the log's space. A failure leaves
+ * the checkpoint before, and all that the log has; a failed sync poisons the store. */
 TKV_API enum tkv_status tkv_checkpoint(struct tkv_store *store,
                                        struct tkv_error *err) TKV_MUST_CHECK;
 
@@ -473,7 +482,8 @@ struct tkv_stats {
     bool disk_full;           /* background work is waiting for space */
 };
 
-/* Counters only: O(1), no I/O. */
+/* Counters. Keys whose time has come are dropped from the index first, so that they do not
+ * count: work for each, and for values that are stored beside the log a read. */
 TKV_API enum tkv_status tkv_stats(struct tkv_store *store, struct tkv_stats *ret_stats,
                                   struct tkv_error *err) TKV_MUST_CHECK;
 
@@ -518,8 +528,10 @@ struct tkv_verify_report {
 
 /*
  * Read every byte of the data files and every live key, check them against each other and the
- * counters against a recount, and change nothing. `on_finding` may be NULL. Returns TKV_OK
- * when the reading was done, TKV_CORRUPT when there are findings.
+ * counters against a recount, and change nothing. Writes wait while the index is compared.
+ * `on_finding` and `ret_report` may be NULL. Returns TKV_OK when there is nothing to tell,
+ * TKV_CORRUPT when there are findings, and what failed when the reading could not be done;
+ * *ret_report is written in all three cases.
  */
 TKV_API enum tkv_status tkv_verify(struct tkv_store *store, tkv_finding_fn *on_finding,
                                    void *context, struct tkv_verify_report *ret_report,

@@ -114,6 +114,38 @@ TEST(of_several_damaged_records_a_multi_get_tells_of_the_first)
     end(&f);
 }
 
+/* The same bytes as in docs/format.md. */
+TEST(the_bytes_of_a_data_file_never_change)
+{
+    static const uint8_t golden[] = {
+        0x54, 0x4b, 0x56, 0x44, 0x41, 0x54, 0x0d, 0x0a, 0xc3, 0x66, 0x5c, 0x26, 0x01, 0x00,
+        0x00, 0x00, 0x28, 0xbd, 0x81, 0xfb, 0x2a, 0xaa, 0x3c, 0x2b, 0xd6, 0x8c, 0xbe, 0x9e,
+        0x5f, 0x03, 0xdd, 0x61, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xd6, 0x20, 0x35, 0x79, 0x05, 0x00,
+        0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x01, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x6e, 0x61, 0x6d, 0x65, 0x76, 0x61, 0x6c, 0x75, 0x65,
+    };
+    const struct tkv_record record = {
+        .kind = TKV_RECORD_PUT, .key = tkv_text("name"), .value = tkv_text("value")};
+    uint8_t bytes[sizeof golden];
+    struct tkv_datafile *file;
+    bool created = false;
+    struct fixture f;
+
+    begin_closed(&f);
+    CHECK_OK(tkv_datafile_new(&f.disk->os, golden + 16, 1, 1, TKV_FILE_FRESH, 64 * 1024,
+                              false, &file, &err));
+    tkv_record_seal(bytes, tkv_record_encode(&record, bytes), 1);
+    (void)tkv_datafile_append(file, bytes, tkv_record_size(&record));
+    CHECK_OK(tkv_datafile_write(file, f.disk->os.open_dir(&f.disk->os, "", false),
+                                sizeof golden, &created, &err));
+    CHECK_EQ(simdisk_file_read(f.disk, DATA, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK(memcmp(bytes, golden, sizeof golden) == 0);
+    tkv_datafile_release(file);
+    simdisk_free(f.disk);
+}
+
 /* ---- Opening: files that do not belong together -------------------------------------- */
 
 /* A store with two generations of everything: `first` is an early copy of file `name`. */

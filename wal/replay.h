@@ -49,7 +49,7 @@ struct tkv_replay {
     const char *cut_reason;        /* static text; NULL when nothing was cut */
 };
 
-/* `ring` is the whole file as read into memory, `size` bytes. Pure but for `apply`. */
+/* `file` is the whole log as read into memory, `size` bytes. Pure but for `apply`. */
 enum tkv_status tkv_replay_run(struct tkv_replay *replay, const uint8_t *file,
                                uint64_t size, tkv_replay_fn *apply, void *context,
                                struct tkv_error *err);

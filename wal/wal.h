@@ -19,7 +19,8 @@
  * When something fails:
  *   - No room in the ring, no memory to apply it: that group fails, nothing was logged.
  *   - A failed write or sync: nobody knows what is on disk. The log is poisoned, every later
- *     commit fails, and nothing is ever synced again.
+ *     commit fails, and nothing is ever synced again. In the relaxed modes a failed write
+ *     into a log that could not be mapped is as if it had not been.
  *
  * Threads: all functions may be called from any thread. Locks: `lock` is held for copying
  * bytes and, in the relaxed modes, while the owner prepares, applies and says whether a write is

@@ -147,8 +147,8 @@ static uint64_t one(struct bench *b, enum operation operation, size_t i)
         put(b, present, tkv_place(2, 0, 0));
         break;
     case MOVE:
-        tkv_index_move(b->index, present, tkv_index_hash(b->index, present),
-                       tkv_place(2, 0, 0), tkv_place(3, 0, 0));
+        tkv_index_move(b->index, tkv_index_hash(b->index, present), tkv_place(2, 0, 0),
+                       tkv_place(3, 0, 0));
         break;
     case REMOVE:
         tkv_index_remove(b->index, present, tkv_index_hash(b->index, present), &location);

@@ -257,7 +257,7 @@ bool tkv_copy_install(struct tkv_copy_job *job, size_t i)
     tkv_give_way_after(i);
     if (i % WINDOW == 0)
         fetch_moves(job, i);
-    return tkv_index_move_place(job->index, m->hash, m->from, m->to);
+    return tkv_index_move(job->index, m->hash, m->from, m->to);
 }
 
 void tkv_copy_release(struct tkv_copy_job *job)

@@ -459,24 +459,6 @@ bool tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key, uint64_t
     return remove_if_at(index, key, hash, &place, ret_old);
 }
 
-bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                    uint64_t from, uint64_t to)
-{
-    struct shard *shard = shard_of(index, hash);
-    struct entry *entry;
-    bool moved;
-
-    PREFETCH((const void *)guess_line(shard, hash));
-    tkv_latch_take(&shard->lock);
-    entry = find_locked(index, shard, key, hash);
-    moved = entry != NULL && without_expires(entry->place) == without_expires(from);
-    if (moved)
-        set_place(index, shard, entry,
-                  without_expires(to) | (entry->place & TKV_PLACE_EXPIRES));
-    tkv_latch_release(&shard->lock);
-    return moved;
-}
-
 /* Places are unique: the key need not be compared. */
 static struct entry *find_place(const struct tkv_index *index, struct shard *shard,
                                 uint64_t hash, uint64_t place) TKV_REQUIRES(shard->lock)
@@ -500,8 +482,7 @@ static struct entry *find_place(const struct tkv_index *index, struct shard *sha
     return NULL;
 }
 
-bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
-                          uint64_t to)
+bool tkv_index_move(struct tkv_index *index, uint64_t hash, uint64_t from, uint64_t to)
 {
     struct shard *shard = shard_of(index, hash);
     struct entry *entry;

@@ -124,14 +124,9 @@ bool tkv_index_remove(struct tkv_index *index, struct tkv_slice key, uint64_t ha
 bool tkv_index_remove_at(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
                          uint64_t place, struct tkv_location *ret_old);
 
-/* Repoint the key from place `from` to place `to`, keeping all else (flag EXPIRES ignored in
- * both); false when it no longer points at `from`: a concurrent write has won. */
-bool tkv_index_move(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                    uint64_t from, uint64_t to);
-
-/* The same for whichever key of that hash points at `from`. */
-bool tkv_index_move_place(struct tkv_index *index, uint64_t hash, uint64_t from,
-                          uint64_t to);
+/* Repoint whichever key of that hash points at place `from` to place `to`, keeping all else (flag
+ * EXPIRES ignored in both); false when none does any more: a concurrent write has won. */
+bool tkv_index_move(struct tkv_index *index, uint64_t hash, uint64_t from, uint64_t to);
 
 /* Is there any key that will expire? */
 bool tkv_index_has_expiring(const struct tkv_index *index);

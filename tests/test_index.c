@@ -80,8 +80,7 @@ static void model_move(struct model *m, uint64_t number, const struct key *key)
     struct model_key *k = &m->keys[number];
     const uint64_t from = below(m, 4) ? k->location.place : tkv_place(9, 9, 0);
     const uint64_t to = tkv_place(5, below(m, 1000000), 0);
-    const bool moved =
-        tkv_index_move(m->index, key->slice, key->hash, from, to | TKV_PLACE_EXPIRES);
+    const bool moved = tkv_index_move(m->index, key->hash, from, to | TKV_PLACE_EXPIRES);
 
     CHECK_EQ(moved, k->present && from == k->location.place);
     if (moved)
@@ -329,7 +328,7 @@ TEST(a_guess_is_the_line_of_the_record_that_was_written_or_moved_last)
     at.place = first;
     CHECK(!put(index, &key, at, &old));
     CHECK_EQ(peek(index, &key), tkv_place(7, 12345 / 64 * 64, 0));
-    CHECK(tkv_index_move(index, key.slice, key.hash, first, second));
+    CHECK(tkv_index_move(index, key.hash, first, second));
     CHECK_EQ(peek(index, &key), second);
     at.place = tkv_place(1024, 264 << 20, 0);
     CHECK(put(index, &key, at, &old));
@@ -420,7 +419,7 @@ static void crowd_comes_and_goes(size_t count)
     for (size_t i = 0; i < count; i += 2)
         CHECK(!tkv_index_find(index, keys[i].slice, keys[i].hash, &old));
     for (size_t i = 1; i < count; i += 2)
-        CHECK(tkv_index_move(index, keys[i].slice, keys[i].hash, location(i, 0).place,
+        CHECK(tkv_index_move(index, keys[i].hash, location(i, 0).place,
                              location(i, 0).place ^ tkv_place(1, 0, 0)));
     CHECK(tkv_index_check(index));
     for (size_t i = 0; i < count; i++)
@@ -551,8 +550,7 @@ static void *work(void *argument)
             w->present[i] = 0;
             break;
         case 5:
-            CHECK_EQ(tkv_index_move(w->index, key->slice, key->hash, w->present[i] | 8,
-                                    to.place),
+            CHECK_EQ(tkv_index_move(w->index, key->hash, w->present[i] | 8, to.place),
                      false);
             CHECK_EQ(tkv_index_find(w->index, key->slice, key->hash, &old),
                      w->present[i] != 0);

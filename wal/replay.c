@@ -109,12 +109,11 @@ static bool next_group_at(struct scan *scan, struct place place,
 
 /* The three places where a writer may have put the group after `end`: right there, at the
  * next block, at the start of the ring (wal/ring.h). */
-static unsigned candidates(const struct scan *scan, struct place end, struct place out[3])
+static unsigned candidates(struct place end, struct place out[3])
 {
     const uint64_t skip = tkv_round_up(end.offset, TKV_BLOCK_SIZE) - end.offset;
     unsigned count = 0;
 
-    (void)scan;
     out[count++] = end;
     if (skip != 0)
         out[count++] = (struct place){end.position + skip, end.offset + skip};
@@ -127,7 +126,7 @@ static bool find_next(struct scan *scan, struct place end, struct place *ret_pla
                       struct tkv_group *ret_group)
 {
     struct place places[3];
-    const unsigned count = candidates(scan, end, places);
+    const unsigned count = candidates(end, places);
 
     for (unsigned i = 0; i < count; i++) {
         if (next_group_at(scan, places[i], ret_group)) {
@@ -226,7 +225,7 @@ static enum tkv_status judge_tail(struct scan *scan, struct place end,
 {
     struct tkv_replay *r = scan->replay;
     struct place places[3];
-    const unsigned count = candidates(scan, end, places);
+    const unsigned count = candidates(end, places);
     const uint64_t seq_wanted = r->seq_next;
 
     for (unsigned i = 0; i < count; i++) {

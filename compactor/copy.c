@@ -198,8 +198,7 @@ enum tkv_status tkv_copy_run(struct tkv_copy_job *job, struct tkv_error *err)
     }
     if (status == TKV_OK && walk.status != TKV_OK) {
         status = walk.status;
-        if (err != NULL)
-            *err = walk.error;
+        tkv_error_copy(err, &walk.error);
     }
     tkv_walk_end(&walk);
     return status == TKV_OK ? tkv_tombstones_list(&job->tombstones, err) : status;

@@ -42,8 +42,8 @@ struct tkv_chunks {
     size_t free_pages;       /* of those in the list */
     uint64_t taken;          /* pages, ever */
     uint64_t taken_before;   /* when tkv_chunks_want_more() was last asked */
-    uint8_t *bases
-        [TKV_NUMBERED_CHUNKS]; /* by number; those that were never used are untouched */
+    /* By number; those that were never used are untouched. */
+    uint8_t *bases[TKV_NUMBERED_CHUNKS];
 };
 
 static inline void *tkv_chunks_object(const struct tkv_chunks *chunks, uint32_t number)

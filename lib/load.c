@@ -271,8 +271,7 @@ static enum tkv_status for_each_entry(struct tkv_datafile *file, uint64_t from,
     }
     if (status == TKV_OK && walk.status != TKV_OK) {
         status = walk.status;
-        if (err != NULL)
-            *err = walk.error;
+        tkv_error_copy(err, &walk.error);
     }
     if (ret_padding != NULL)
         *ret_padding = walk.padding;

@@ -47,9 +47,9 @@ struct tkv_record {
     enum tkv_record_codec codec;
     uint64_t seq;
     uint64_t expires_at_ms; /* 0: never */
-    uint32_t
-        raw_size; /* of the value before compression: decoding sets it to value.size when
-                          nothing was compressed, and encoding then does not look at it */
+    /* Of the value before compression: decoding sets it to value.size when nothing was
+     * compressed, and encoding then does not look at it. */
+    uint32_t raw_size;
     uint16_t unknown_size; /* of what a later version added to the extension; encoding: 0 */
     struct tkv_slice key;
     struct tkv_slice value; /* as stored */

@@ -185,6 +185,8 @@ static enum tkv_status settle_log(struct tkv_store *store, struct tkv_error *err
                       : TKV_OK;
 }
 
+/* With the ring as long as the header says, whatever the file has beyond: the sync of a growth
+ * that nobody confirmed may have failed, and then no later sync makes those blocks durable. */
 static enum tkv_status start_log(struct tkv_recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
@@ -197,8 +199,6 @@ static enum tkv_status start_log(struct tkv_recovery *r, struct tkv_error *err)
                   tkv_upkeep_before_wait},
         .lock = &store->apply,
         .seq_next = store->applied_seq_next,
- /* Not what the file has beyond: the sync of a growth that nobody confirmed may have
-         * failed, and then no later sync makes those blocks durable. */
         .ring_end = r->header.ring_end,
     };
     enum tkv_status status = tkv_create_salt(store, &config.salt, err);

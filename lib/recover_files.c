@@ -90,8 +90,8 @@ enum tkv_status tkv_recovery_load_files(struct tkv_recovery *r, struct tkv_error
             status = TKV_OK;
         }
     }
-    if (status != TKV_OK && err != NULL)
-        *err = error;
+    if (status != TKV_OK)
+        tkv_error_copy(err, &error);
     if (store->has_tombstones)
         (void)tkv_index_drop_tombstones(store->index);
     return status;

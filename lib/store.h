@@ -72,10 +72,9 @@ struct tkv_store {
     /* Guarded by apply. */
     struct tkv_datafile *active; /* receives puts; NULL in a read-only store */
     uint64_t next_number;
-    size_t
-        prepared; /* what the group being logged will append; of one that was not, stale */
-    struct tkv_ring_place
-        applied_end; /* everything before it is in the data files' tails */
+    /* What the group being logged will append; of one that was not logged, stale. */
+    size_t prepared;
+    struct tkv_ring_place applied_end; /* what is before it is in the data files' tails */
     uint64_t applied_seq_next;
     uint32_t applied_chain;
     uint32_t slot_hint;
@@ -116,12 +115,11 @@ struct tkv_store {
     _Atomic uint64_t log_head;      /* log position applied */
     _Atomic uint64_t log_released;  /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
-    uint64_t log_bytes; /* of wal.log when it was opened */
-    _Atomic uint64_t
-        reclaim_futile;            /* garbage when there was nothing to gain; 0: unknown */
-    _Atomic uint64_t pinned_bytes; /* tombstones that are known to be needed */
-    _Atomic uint64_t pace_debt_ns; /* what writers owe for being ahead of the compactor */
-    _Atomic uint64_t held_back_us; /* when one was last held back for it, monotonic */
+    uint64_t log_bytes;              /* of wal.log when it was opened */
+    _Atomic uint64_t reclaim_futile; /* garbage when there was nothing to gain; or 0 */
+    _Atomic uint64_t pinned_bytes;   /* tombstones that are known to be needed */
+    _Atomic uint64_t pace_debt_ns;   /* what writers owe for being ahead of the compactor */
+    _Atomic uint64_t held_back_us;   /* when one was last held back for it, monotonic */
     _Atomic(struct tkv_datafile *) removed[TKV_REMOVED_MAX]; /* to be given back ... */
     struct tkv_mutex removing; /* ... by one thread at a time */
 

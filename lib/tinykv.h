@@ -267,15 +267,14 @@ struct tkv_open_report {
     uint64_t bytes_replayed;
     uint64_t bytes_cut; /* of an unacknowledged tail, now in quarantine/, which keeps the 16
                             newest and 64 MiB of older ones; 0 for none */
-    char cut_reason[64]; /* "" when nothing was cut */
-    uint64_t seq_last;   /* of the newest record */
-    uint64_t keys;       /* live keys */
-    uint64_t data_files; /* opened */
-    uint64_t hints_used; /* data files loaded from their hint file */
-    uint64_t
-        hints_rebuilt;  /* data files read in full because the hint was missing or bad */
-    uint64_t gaps;      /* with options.damage: places that cannot be read ... */
-    uint64_t gap_bytes; /* ... and how much is in them, as far as known */
+    char cut_reason[64];    /* "" when nothing was cut */
+    uint64_t seq_last;      /* of the newest record */
+    uint64_t keys;          /* live keys */
+    uint64_t data_files;    /* opened */
+    uint64_t hints_used;    /* data files loaded from their hint file */
+    uint64_t hints_rebuilt; /* files read in full: the hint was missing or bad */
+    uint64_t gaps;          /* with options.damage: places that cannot be read ... */
+    uint64_t gap_bytes;     /* ... and how much is in them, as far as known */
     uint64_t files_removed; /* leftovers of an interrupted compaction or creation */
     uint64_t micros;        /* spent in all */
 };

@@ -235,7 +235,7 @@ static void verify_index(struct verify *v)
     }
 }
 
-/* ---- What is not data ----------------------------------------------------------------------------- */
+/* ---- What is not data ------------------------------------------------------------- */
 
 static void verify_manifest(struct verify *v)
 {
@@ -293,8 +293,7 @@ enum tkv_status tkv_verify(struct tkv_store *store, tkv_finding_fn *on_finding,
     if (ret_report != NULL)
         *ret_report = v.report;
     if (v.failure != TKV_OK) {
-        if (err != NULL)
-            *err = v.error;
+        tkv_error_copy(err, &v.error);
         return v.failure;
     }
     if (v.report.findings > 0)

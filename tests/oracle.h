@@ -14,7 +14,7 @@
  *     struct oracle *oracle = oracle_new(TKV_DURABILITY_ALWAYS, 0);
  *     (void)oracle_put(oracle, store, 3, 100, 0, ORACLE_NEVER, &disk->monotonic_us, &err);
  *     ... crash, open the survivor ...
- *     if (!oracle_read(oracle, store, &found, &why) ||
+ *     if (!oracle_read(store, &found, &why) ||
  *         !oracle_match(oracle, &found, oracle->durable, oracle->issued, now_ms, &prefix, &why))
  *         puts(why.text);
  *

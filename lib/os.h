@@ -2,7 +2,7 @@
 /*
  * os.h - everything the engine asks of the world, in one table. lib/os_posix.c is the real
  * one; tests/simdisk.c is a disk whose power can be cut after any call. No other file makes a
- * system call on a file (a test checks that with nm).
+ * system call on a file, os_posix_lock.c's flock() apart (a test checks that with nm).
  *
  * Every call returns 0 or a count when it succeeds, and a negative errno when it fails.
  * Descriptors and directories are small non-negative integers of the table's own.

@@ -15,15 +15,14 @@
  */
 #include "os.h"
 
+#include "os_posix_lock.h"
+
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -199,105 +198,6 @@ static int posix_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_
     return 0;
 }
 
-/* Locks -------------------------------------------------------------------------------- */
-
-/*
- * The locks that this process holds: the one deliberate exception to "no mutable state at
- * file scope". Two handles in one process must conflict, but where flock() is emulated by
- * fcntl() locks (NFS), the kernel sees one owner per process, and nothing that belongs to one
- * handle can know of the other. Keyed by the directory, so that no second path to it helps.
- */
-struct held_lock {
-    dev_t device;
-    ino_t inode;
-    int fd; /* closing it releases the lock */
-    bool shared;
-    struct held_lock *next;
-};
-
-static pthread_mutex_t held_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct held_lock *held_locks;
-static pthread_once_t held_once = PTHREAD_ONCE_INIT;
-
-static void held_lock_table(void)
-{
-    (void)pthread_mutex_lock(&held_mutex);
-}
-
-static void held_unlock_table(void)
-{
-    (void)pthread_mutex_unlock(&held_mutex);
-}
-
-/* A fork in one thread while another is in the table would leave it locked for ever in the
- * child, where close() must stay harmless. */
-static void held_survive_fork(void)
-{
-    (void)pthread_atfork(held_lock_table, held_unlock_table, held_unlock_table);
-}
-
-static int held_add(const struct held_lock *wanted)
-{
-    struct held_lock *added;
-
-    for (const struct held_lock *h = held_locks; h != NULL; h = h->next) {
-        if (h->fd == wanted->fd)
-            return -EINVAL;
-        if (h->device == wanted->device && h->inode == wanted->inode &&
-            !(h->shared && wanted->shared))
-            return -EWOULDBLOCK;
-    }
-    added = malloc(sizeof *added);
-    if (added == NULL)
-        return -ENOMEM;
-    *added = *wanted;
-    added->next = held_locks;
-    held_locks = added;
-    return 0;
-}
-
-static void held_remove(int fd)
-{
-    for (struct held_lock **at = &held_locks; *at != NULL; at = &(*at)->next) {
-        struct held_lock *h = *at;
-        if (h->fd == fd) {
-            *at = h->next;
-            free(h);
-            return;
-        }
-    }
-}
-
-static int flock_retry(int fd, int operation)
-{
-    int rc;
-
-    do
-        rc = result(flock(fd, operation | LOCK_NB));
-    while (rc == -EINTR);
-    return rc;
-}
-
-static int posix_lock(struct tkv_os *os, int dir, int fd, bool shared)
-{
-    struct stat st;
-    int rc;
-
-    (void)os;
-    if (fstat(dir, &st) < 0)
-        return -errno;
-    (void)pthread_once(&held_once, held_survive_fork);
-    held_lock_table();
-    rc = held_add(&(struct held_lock){st.st_dev, st.st_ino, fd, shared, NULL});
-    if (rc == 0) {
-        rc = flock_retry(fd, shared ? LOCK_SH : LOCK_EX);
-        if (rc < 0)
-            held_remove(fd);
-    }
-    held_unlock_table();
-    return rc;
-}
-
 /* Files -------------------------------------------------------------------------------- */
 
 static int open_flags(unsigned flags)
@@ -344,11 +244,8 @@ static int posix_open(struct tkv_os *os, int dir, const char *name, unsigned fla
 static int posix_close(struct tkv_os *os, int fd)
 {
     (void)os;
-    (void)pthread_once(&held_once, held_survive_fork);
     /* Forgotten before it is closed: afterwards the number may be another thread's. */
-    held_lock_table();
-    held_remove(fd);
-    held_unlock_table();
+    tkv_os_posix_forget_lock(fd);
     return result(close(fd));
 }
 
@@ -553,46 +450,11 @@ struct tkv_os *tkv_os_posix(void)
         .map = posix_map,
         .unmap = posix_unmap,
         .store = posix_store,
-        .lock = posix_lock,
+        .lock = tkv_os_posix_lock,
         .wall_clock_ms = posix_wall_clock_ms,
         .monotonic_us = posix_monotonic_us,
         .random = posix_random,
     };
 
     return &os; /* never written: the table's type is not const because others keep state */
-}
-
-int tkv_os_read_all(struct tkv_os *os, int fd, void *buffer, size_t size, uint64_t offset)
-{
-    uint8_t *at = buffer;
-
-    while (size > 0) {
-        const int64_t n = os->read(os, fd, at, size, offset);
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            return -ENODATA;
-        at += n;
-        offset += (uint64_t)n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-int tkv_os_write_all(struct tkv_os *os, int fd, const void *data, size_t size,
-                     uint64_t offset)
-{
-    const uint8_t *at = data;
-
-    while (size > 0) {
-        const int64_t n = os->write(os, fd, at, size, offset);
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            return -EIO; /* a write that takes nothing and says nothing would loop for ever */
-        at += n;
-        offset += (uint64_t)n;
-        size -= (size_t)n;
-    }
-    return 0;
 }

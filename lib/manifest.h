@@ -56,6 +56,9 @@
 
 #define TKV_FORMAT_VERSION 1u
 
+/* No manifest is larger. */
+#define TKV_MANIFEST_SIZE_MAX (16u * 1024 * 1024)
+
 /* So far behind the checkpoint a durable mark may lie: 32 GiB, without the last 8 bytes. */
 #define TKV_MANIFEST_MARK_MAX (UINT64_C(8) * UINT32_MAX)
 
@@ -112,6 +115,8 @@ enum tkv_status tkv_manifest_decode(struct tkv_slice bytes,
 
 /* Free the list of files and leave it empty; harmless twice. */
 void tkv_manifest_release(struct tkv_manifest *manifest);
+
+/* ---- On disk: manifest_file.c ---- */
 
 /* Read it from `dir`. TKV_NOT_FOUND when there is none. A file larger than 16 MiB is refused
  * as damaged before anything is allocated. */

@@ -777,6 +777,7 @@ TEST(no_manifest_an_empty_one_and_a_huge_one_are_told_apart)
     CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_CORRUPT);
     CHECK_EQ(d.calls, 3); /* open, size, close */
     CHECK_EQ(err.offset, 1ull << 50);
+    CHECK_EQ(err.seq, 0);
     d.files[0].pretended_size = 16u * 1024 * 1024; /* tried, but there is no such file */
     CHECK_EQ(tkv_manifest_read(&d.os, 7, &back, &err), TKV_IO);
     CHECK_EQ(err.os_errno, ENODATA);

@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 OTHER_PERCENT = 95.0
-CORE = ("wal/", "compactor/", "lib/recover", "lib/manifest.c")
+CORE = ("wal/", "compactor/", "lib/recover", "lib/manifest")
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 

@@ -29,7 +29,7 @@ from altered_build import AlteredBuild, run_check  # noqa: E402
 from mutate import mutants  # noqa: E402
 
 CORE = ["wal/commit.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
-        "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/flush.c",
+        "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/manifest_file.c", "lib/flush.c",
         "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
         "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
         "lib/retire.c", "lib/removed.c", "lib/judge.c"]
@@ -52,6 +52,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "lib/flush.c": ["test_flush_ahead", "test_pieces"],
          "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"],
+         "lib/manifest_file.c": ["test_manifest"],
          "lib/record.c": ["test_record"],
          "lib/hint.c": ["test_hint"],
          "compactor/pick.c": ["test_compactor"],

@@ -94,7 +94,6 @@ struct tkv_hint;
 enum tkv_status tkv_hint_open(struct tkv_os *os, int dir,
                               const struct tkv_hint_identity *identity,
                               struct tkv_hint **ret_hint, struct tkv_error *err);
-uint64_t tkv_hint_count(const struct tkv_hint *hint);
 bool tkv_hint_next(struct tkv_hint *hint, struct tkv_hint_entry *ret_entry);
 void tkv_hint_rewind(struct tkv_hint *hint); /* begin again with the first entry */
 void tkv_hint_free(struct tkv_hint *hint);

@@ -10,7 +10,7 @@ import sys
 text = open("meson.build", encoding="utf-8").read()
 LAYERS = ["ground", "bytes", "siblings", "compactor", "engine"]
 layer_of = {"tinykv": -1, "bytes": -1, "list": -1, "lock": -1, "usage": -1, "error": 0, "store": 4,
-            "recovery": 4, "wal_private": 2, "index_line": 2}
+            "recovery": 4, "wal_private": 2, "index_line": 2, "hint_format": 2}
 for number, name in enumerate(LAYERS):
     for path in re.findall(r"'([^']+\.c)'", re.search(rf"^{name} = files\((.*?)\)", text, re.S | re.M).group(1)):
         layer_of.setdefault(os.path.basename(path)[:-2], number)

@@ -2,6 +2,7 @@
 #include "draft.h"
 
 #include "codec.h"
+#include "large.h"
 #include "store.h"
 
 #include <stdlib.h>

@@ -7,6 +7,8 @@
  */
 #include "store.h"
 
+#include "large.h"
+
 #include <stdlib.h>
 
 static uint32_t find_free_slot(struct tkv_store *store)

@@ -11,6 +11,8 @@
  *
  * Threads: only while a store is being opened.
  */
+#include "large.h"
+
 #include "store.h"
 
 #include <errno.h>

@@ -10,6 +10,7 @@
 
 #include "give_way.h"
 #include "hint.h"
+#include "large.h"
 #include "walk.h"
 
 /* ---- Opening --------------------------------------------------------------------- */

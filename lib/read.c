@@ -11,6 +11,7 @@
 #include "store.h"
 
 #include "codec.h"
+#include "large.h"
 
 #include <assert.h>
 #include <stdlib.h>

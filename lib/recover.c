@@ -18,6 +18,7 @@
 #include "recovery.h"
 
 #include "bytes.h"
+#include "large.h"
 
 #include <stdio.h>
 #include <stdlib.h>

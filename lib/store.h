@@ -428,45 +428,6 @@ static inline enum tkv_status tkv_check_key(struct tkv_slice key, struct tkv_err
 enum tkv_status tkv_write_check(struct tkv_slice key, struct tkv_slice value,
                                 struct tkv_error *err);
 enum tkv_status tkv_write_check_expiry(uint64_t expires_at_ms, struct tkv_error *err);
-/* ---- large.c: values in files of their own --------------------------------------- */
-
-struct tkv_large_reference {
-    uint64_t number;      /* of the data file */
-    uint64_t stored_size; /* of its payload */
-    uint32_t raw_size;
-    uint32_t chunk_count;
-    uint32_t table_crc;
-};
-
-#define TKV_LARGE_REFERENCE_SIZE 32u
-
-uint64_t tkv_large_file_size(const struct tkv_large_reference *reference);
-bool tkv_large_decode(struct tkv_slice value, struct tkv_large_reference *ret_reference);
-
-/* Write the value to a file of its own and sync it; *ret_file is in the table then, and
- * `reference` is the value for the log. */
-enum tkv_status tkv_large_write(struct tkv_store *store, struct tkv_slice value,
-                                uint8_t reference[TKV_LARGE_REFERENCE_SIZE],
-                                struct tkv_datafile **ret_file, struct tkv_error *err);
-/* The log did not take it: remove the file again. */
-void tkv_large_abandon(struct tkv_store *store, struct tkv_datafile *file);
-/* Read the whole value into `out`, raw_size bytes, verifying every chunk. Inside an epoch or
- * with a reference to `file`. */
-enum tkv_status tkv_large_read(struct tkv_datafile *file,
-                               const struct tkv_large_reference *reference, uint8_t *out,
-                               struct tkv_error *err);
-/* Count the file of a reference as live or dead. */
-void tkv_large_referenced(struct tkv_store *store,
-                          const struct tkv_large_reference *reference);
-void tkv_large_unreferenced(struct tkv_store *store,
-                            const struct tkv_large_reference *reference);
-
-/* ---- large_adopt.c --------------------------------------------------------------- */
-
-/* Files of large values are live when a live record refers to them: count those, and
- * open what the manifest does not list. */
-enum tkv_status tkv_large_adopt(struct tkv_store *store, struct tkv_open_report *report,
-                                struct tkv_error *err);
 
 /* ---- upkeep.c: the background threads, and the same work done inline ------------- */
 

@@ -3,6 +3,7 @@
  * Defects that were found once, each with the shortest program that shows it. On the simulated
  * disk, without threads unless the defect needs them.
  */
+#include "large.h"
 #include "simdisk.h"
 #include "store.h"
 #include "test.h"

@@ -16,9 +16,9 @@
 #include "checksums.h"
 #include "datafile.h"
 #include "fuzz.h"
+#include "large.h"
 #include "memory.h"
 #include "memory_disk.h"
-#include "store.h"
 #include "walk.h"
 
 #define WALK_BUFFER_SIZE ((size_t)256 * 1024)

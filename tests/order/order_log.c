@@ -8,8 +8,8 @@
  */
 #include "order_private.h"
 
+#include "large.h"
 #include "record.h"
-#include "store.h"
 
 /* ---- The queue ----------------------------------------------------------------------- */
 

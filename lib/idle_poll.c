@@ -15,7 +15,7 @@
 
 #if defined(__linux__) && defined(SCHED_IDLE)
 
-/* Of one thread in succession: more than a leader of groups for others leads (wal/commit.c), or
+/* Of one thread in succession: more than a leader of groups for others leads (wal/lead.c), or
  * the loop would move just as it hands over. */
 #define NUDGES_TO_FOLLOW 8u
 #define TURNS_TO_LET_GO  8u /* of others since, none of them followed */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * wal.c - the log as a file: made, opened, grown, synced, and its checkpoint header written.
- * Writes get into it in commit.c.
+ * Writes get into it in commit.c and lead.c.
  *
  * Invariant: everything before `durable` is on disk; the ring never reaches beyond blocks that
  * were written and synced.
@@ -205,15 +205,13 @@ static void init_buffers(struct tkv_wal *wal)
     }
 }
 
-enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *config,
-                             struct tkv_error *err)
+/* An empty ring, and no file yet. */
+static void init_fields(struct tkv_wal *wal, const struct tkv_wal_config *config)
 {
     const struct tkv_ring_place start = {config->position, TKV_WAL_RING_START, 0};
-    struct tkv_os *os = config->os;
-    enum tkv_status status;
 
     memset(wal, 0, sizeof *wal);
-    wal->os = os;
+    wal->os = config->os;
     wal->owner = config->owner;
     memcpy(wal->uuid, config->uuid, sizeof wal->uuid);
     wal->always = config->always;
@@ -230,27 +228,20 @@ enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *c
     wal->fd = wal->direct_fd = -1;
     tkv_mutex_init(&wal->own_lock);
     wal->lock = config->always || config->lock == NULL ? &wal->own_lock : config->lock;
-    if (wal->always)
-        tkv_give_way_begin();
     tkv_mutex_init(&wal->sync_lock);
     init_buffers(wal);
+}
 
-    wal->block = aligned_alloc(TKV_BLOCK_SIZE, TKV_BLOCK_SIZE);
-    if (wal->block == NULL) {
-        status = tkv_fail_memory(err, TKV_BLOCK_SIZE, "a header block");
-        goto fail;
-    }
-    wal->fd = os->open(os, config->dir, TKV_WAL_NAME, TKV_OS_WRITE);
-    if (wal->fd < 0) {
-        status = tkv_fail_os(err, wal->fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
-        goto fail;
-    }
-    wal->direct_fd =
-        os->open(os, config->dir, TKV_WAL_NAME, TKV_OS_WRITE | TKV_OS_DIRECT_SYNC);
-    if (wal->direct_fd < 0 && wal->direct_fd != -EINVAL) {
-        status = tkv_fail_os(err, wal->direct_fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
-        goto fail;
-    }
+static enum tkv_status open_file(struct tkv_wal *wal, int dir, struct tkv_error *err)
+{
+    struct tkv_os *os = wal->os;
+
+    wal->fd = os->open(os, dir, TKV_WAL_NAME, TKV_OS_WRITE);
+    if (wal->fd < 0)
+        return tkv_fail_os(err, wal->fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
+    wal->direct_fd = os->open(os, dir, TKV_WAL_NAME, TKV_OS_WRITE | TKV_OS_DIRECT_SYNC);
+    if (wal->direct_fd < 0 && wal->direct_fd != -EINVAL)
+        return tkv_fail_os(err, wal->direct_fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
     if (!wal->always) {
         wal->map_size = (size_t)wal->size_max;
         /* Without a mapping each commit is a write, which promises the same. */
@@ -258,8 +249,21 @@ enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *c
             wal->map = NULL;
     }
     return TKV_OK;
-fail:
-    tkv_wal_close(wal);
+}
+
+enum tkv_status tkv_wal_open(struct tkv_wal *wal, const struct tkv_wal_config *config,
+                             struct tkv_error *err)
+{
+    enum tkv_status status;
+
+    init_fields(wal, config);
+    if (wal->always)
+        tkv_give_way_begin();
+    wal->block = aligned_alloc(TKV_BLOCK_SIZE, TKV_BLOCK_SIZE);
+    status = wal->block != NULL ? open_file(wal, config->dir, err)
+                                : tkv_fail_memory(err, TKV_BLOCK_SIZE, "a header block");
+    if (status != TKV_OK)
+        tkv_wal_close(wal);
     return status;
 }
 

@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "seeded_bugs"))
 from altered_build import AlteredBuild, run_check  # noqa: E402
 from mutate import mutants  # noqa: E402
 
-CORE = ["wal/commit.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
+CORE = ["wal/commit.c", "wal/lead.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
         "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/manifest_file.c", "lib/flush.c",
         "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
         "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
@@ -38,6 +38,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "wal/ring.c": ["test_ring", "test_log"],
          "wal/wal.c": ["test_wal", "test_wal_commit", "test_wal_writers", "test_log"],
          "wal/commit.c": ["test_wal_commit", "test_wal", "test_wal_writers", "test_log"],
+         "wal/lead.c": ["test_wal_commit", "test_wal", "test_wal_writers", "test_log"],
          "lib/recover.c": ["test_recover", "test_recover_headers", "test_recover_growing", "test_recover_log",
                            "test_recover_damaged"],
          "lib/recover_state.c": ["test_recover_log", "test_recover_headers", "test_recover", "test_recover_growing",
@@ -71,7 +72,7 @@ CRASH = "test_crash --processes 1 --states 1200 --only "
 WORKLOADS = ["always_mixed", "none_mixed", "none_churn", "always_churn", "always_expiring", "always_large",
              "creation", "interval_mixed", "none_growth", "none_crash_chain", "always_compressed"]
 THREADS = ["test_store_real threads"]
-THREADED = {"wal/commit.c", "wal/wal.c", "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c",
+THREADED = {"wal/commit.c", "wal/lead.c", "wal/wal.c", "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c",
             "lib/survivors.c"}
 
 

@@ -29,6 +29,21 @@ enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *fil
     return tkv_flush_note_sync(store, tkv_datafile_sync(file, err));
 }
 
+enum tkv_status tkv_flush_directory(struct tkv_store *store, struct tkv_error *err)
+{
+    int result;
+
+    if (!store->dir_changed)
+        return TKV_OK;
+    result = store->os->sync_dir(store->os, store->dir);
+    tkv_usage_add(&store->counters.data_syncs, 1);
+    if (result < 0)
+        return tkv_flush_note_sync(
+            store, tkv_fail_lost(err, result, "", "sync the store's directory"));
+    store->dir_changed = false;
+    return TKV_OK;
+}
+
 enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err)
 {
     const enum tkv_status status = tkv_wal_sync(&store->wal, err);

@@ -21,6 +21,13 @@ void tkv_space_exhausted(struct tkv_store *store)
             store, (struct tkv_event){.kind = TKV_EVENT_DISK_FULL, .status = TKV_NO_SPACE});
 }
 
+enum tkv_status tkv_space_note_failure(struct tkv_store *store, enum tkv_status status)
+{
+    if (status == TKV_NO_SPACE)
+        tkv_space_exhausted(store);
+    return status;
+}
+
 /* What the last flush left in memory, if no checkpoint has written it since. */
 static uint64_t bytes_kept(struct tkv_store *store)
 {

@@ -244,6 +244,8 @@ enum tkv_status tkv_flush_file(struct tkv_store *store, struct tkv_datafile *fil
 enum tkv_status tkv_flush_note_sync(struct tkv_store *store, enum tkv_status status);
 enum tkv_status tkv_flush_sync(struct tkv_store *store, struct tkv_datafile *file,
                                struct tkv_error *err);
+/* Sync the directory if files were created, likewise. With `upkeep` held. */
+enum tkv_status tkv_flush_directory(struct tkv_store *store, struct tkv_error *err);
 /* Sync the log up to its head, likewise. */
 enum tkv_status tkv_flush_log(struct tkv_store *store, struct tkv_error *err);
 /* Write memory tails that have enough in them: TKV_FLUSH_SIZE, or a whole piece in the relaxed
@@ -254,17 +256,16 @@ enum tkv_status tkv_flush(struct tkv_store *store, struct tkv_error *err);
  * fails only where the store is poisoned. With `upkeep` held. */
 enum tkv_status tkv_flush_begin(struct tkv_store *store, struct tkv_error *err);
 
-/* ---- checkpoint.c ---------------------------------------------------------------- */
+/* ---- checkpoint_state.c: what says what is durable -------------------------------- */
 
-/* With `upkeep` held. */
-enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
-                                      struct tkv_error *err);
+/* Write a log header that says: the durable sizes in the table belong to `store->checkpoint`.
+ * Before it the manifest is replaced, if `renews_manifest` or where a header cannot say all
+ * that has changed. With `upkeep` held. */
+enum tkv_status tkv_checkpoint_write_header(struct tkv_store *store, bool clean,
+                                            bool renews_manifest, struct tkv_error *err);
 /* Replace the manifest: what the table holds now, without condemned files, at the checkpoint
  * as it stands; then write a log header that names it. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_manifest(struct tkv_store *store, struct tkv_error *err);
-/* A checkpoint with a manifest of its own, for less than one after the other costs. With
- * `upkeep` held. */
-enum tkv_status tkv_checkpoint_renewed(struct tkv_store *store, struct tkv_error *err);
 /* Repeat the last checkpoint in the other header block: what an opening says about the log's
  * new identity must survive damage to one of them. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_both_headers(struct tkv_store *store, struct tkv_error *err);
@@ -275,6 +276,15 @@ enum tkv_status tkv_checkpoint_restarted(struct tkv_store *store,
                                          struct tkv_error *err);
 /* Tell the next recovery what is durable by now, when the log is idle. With `upkeep` held. */
 enum tkv_status tkv_checkpoint_mark(struct tkv_store *store, struct tkv_error *err);
+
+/* ---- checkpoint.c: making it durable --------------------------------------------- */
+
+/* With `upkeep` held. */
+enum tkv_status tkv_checkpoint_locked(struct tkv_store *store, bool clean,
+                                      struct tkv_error *err);
+/* A checkpoint with a manifest of its own, for less than one after the other costs. With
+ * `upkeep` held. */
+enum tkv_status tkv_checkpoint_renewed(struct tkv_store *store, struct tkv_error *err);
 
 /* ---- retire.c: from memory to disk for good ---------------------------------------- */
 
@@ -319,6 +329,8 @@ bool tkv_space_look(struct tkv_store *store, uint64_t flushed);
 void tkv_space_note(struct tkv_store *store);
 /* Set `disk_full` and tell it once. */
 void tkv_space_exhausted(struct tkv_store *store);
+/* Likewise if that is what `status` says; returns it. */
+enum tkv_status tkv_space_note_failure(struct tkv_store *store, enum tkv_status status);
 /* Would `bytes` more of anything but records leave the reserve alone? Removed files have given
  * back what they occupied before this says no. With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);

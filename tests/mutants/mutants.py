@@ -30,7 +30,7 @@ from mutate import mutants  # noqa: E402
 
 CORE = ["wal/commit.c", "wal/lead.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
         "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/manifest_file.c", "lib/flush.c",
-        "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
+        "lib/checkpoint_state.c", "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
         "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
         "lib/retire.c", "lib/removed.c", "lib/judge.c"]
 UNITS = {"wal/group.c": ["test_group", "test_replay"],
@@ -51,6 +51,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "lib/reclaim.c": ["test_survivors"],
          "lib/condemned.c": ["test_survivors"],
          "lib/flush.c": ["test_flush_ahead", "test_pieces"],
+         "lib/checkpoint_state.c": ["test_survivors"],
          "lib/checkpoint.c": ["test_survivors"],
          "lib/manifest.c": ["test_manifest"],
          "lib/manifest_file.c": ["test_manifest"],

@@ -3,7 +3,7 @@
  * upkeep.c - what must happen besides the writes themselves, and who does it: the flusher
  * (memory tails to disk, checkpoints, interval syncs, marks) and the compactor, each a thread;
  * or, without threads, the calls that find something due. Also starts and stops the thread that
- * keeps a processor awake (idle_poll.h).
+ * keeps a processor awake (idle_poll.h). By hand: maintenance.c.
  */
 #include "store.h"
 
@@ -278,53 +278,4 @@ void tkv_upkeep_after_write(struct tkv_store *store)
         tkv_upkeep_expire(store);
         reclaim_inline(store);
     }
-}
-
-/* ---- By hand --------------------------------------------------------------------- */
-
-enum tkv_status tkv_sync(struct tkv_store *store, struct tkv_error *err)
-{
-    enum tkv_status status = tkv_store_check_writable(store, err);
-
-    return status == TKV_OK ? tkv_flush_log(store, err) : status;
-}
-
-enum tkv_status tkv_checkpoint(struct tkv_store *store, struct tkv_error *err)
-{
-    enum tkv_status status = tkv_store_check_writable(store, err);
-
-    if (status != TKV_OK)
-        return status;
-    tkv_mutex_lock(&store->upkeep);
-    status = tkv_checkpoint_locked(store, false, err);
-    if (status == TKV_OK)
-        tkv_retire(store);
-    tkv_mutex_unlock(&store->upkeep);
-    return status;
-}
-
-enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaimed,
-                            struct tkv_error *err)
-{
-    enum tkv_status status = tkv_store_check_writable(store, err);
-    uint64_t total = 0, reclaimed = 0, below;
-    bool did = true;
-
-    if (status != TKV_OK)
-        return status;
-    tkv_upkeep_expire(store);
-    /* What is written from now on is not chased, or this would never end beside a writer. */
-    tkv_mutex_lock(&store->apply);
-    below = store->next_number;
-    tkv_mutex_unlock(&store->apply);
-    while (did && status == TKV_OK) {
-        did = false;
-        status = tkv_reclaim_step(store, below, &did, &reclaimed, err);
-        total += reclaimed;
-        reclaimed = 0;
-    }
-    tkv_removed_finish(store);
-    if (status == TKV_OK && ret_bytes_reclaimed != NULL)
-        *ret_bytes_reclaimed = total;
-    return status;
 }

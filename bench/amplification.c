@@ -129,13 +129,13 @@ int main(int argc, char **argv)
 {
     static const double factors[] = {1.25, 1.386, 1.53};
     struct scene scene = {.keys = 100000, .value_size = 1000, .rounds = 5};
+    char directory[BENCH_PATH_SIZE];
 
     if (argc < 2 || argc > 5) {
         fprintf(stderr,
                 "usage: bench_amplification DIRECTORY [KEYS [VALUE_SIZE [ROUNDS]]]\n");
         return 2;
     }
-    scene.directory = argv[1];
     if (argc > 2)
         scene.keys = strtoull(argv[2], NULL, 10);
     if (argc > 3)
@@ -144,12 +144,15 @@ int main(int argc, char **argv)
         scene.rounds = strtoull(argv[4], NULL, 10);
     if (scene.keys == 0 || scene.value_size == 0 || scene.rounds == 0)
         bench_die("bench_amplification", "read the arguments", "at least one of each");
+    bench_directory_new(argv[1], directory);
+    scene.directory = directory;
     scene.draw_count = bench_draw_count(2 * scene.rounds * scene.keys);
     scene.values = bench_values_new(scene.value_size);
     for (unsigned i = 0; i < 3; i++) {
         measure(&scene, BENCH_UNIFORM, factors[i]);
         measure(&scene, BENCH_ZIPF, factors[i]);
     }
+    bench_remove(directory);
     free(scene.values);
     return 0;
 }

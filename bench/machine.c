@@ -4,6 +4,7 @@
 #include "engine.h"
 #include "latency.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
@@ -48,6 +49,17 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     (void)type;
     (void)where;
     return remove(path);
+}
+
+void bench_directory_new(const char *parent, char path[BENCH_PATH_SIZE])
+{
+    if (mkdir(parent, 0700) != 0 && errno != EEXIST)
+        bench_die("bench", parent, strerror(errno));
+    if (snprintf(path, BENCH_PATH_SIZE, "%s/tinykv-bench-XXXXXX", parent) >=
+        (int)BENCH_PATH_SIZE)
+        bench_die("bench", parent, "too long a path");
+    if (mkdtemp(path) == NULL)
+        bench_die("bench", parent, strerror(errno));
 }
 
 void bench_remove(const char *path)

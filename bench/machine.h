@@ -22,6 +22,11 @@ void bench_touch_memory(uint64_t bytes);
  * what nobody has used for a while. */
 void bench_read_files(const char *path);
 
+#define BENCH_PATH_SIZE 1000u
+
+/* A new directory below `parent`, which is made if need be: what was there before is left alone.
+ * The caller removes it again. */
+void bench_directory_new(const char *parent, char path[BENCH_PATH_SIZE]);
 /* Remove a directory and everything in it; fine when there is none. */
 void bench_remove(const char *path);
 /* Hold this process to so many bytes, page cache included, by a control group; 0: no limit.

@@ -6,6 +6,7 @@
  *                  [--keys N] [--value-size BYTES] [--runs N] [--seconds S] [--rate N]
  *                  [--memory-limit BYTES] [--dir DIRECTORY] [--facts FILE]
  *
+ * Stores are made in a directory of their own below DIRECTORY, which is removed at the end.
  * Engines alternate within a round, and rounds are repeated: what the machine does meanwhile
  * hits all alike. Printed is the median with the extremes. Ratios within one run are what counts:
  * absolute figures move between machines and hours.
@@ -15,9 +16,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* ---- What a round needs ------------------------------------------------------------------ */
 
@@ -60,7 +59,7 @@ static size_t group_size(const struct bench_options *o, size_t first)
 static void run(const struct bench_options *o, struct bench_table *table, size_t first,
                 size_t count)
 {
-    for (size_t e = 0; e < bench_engine_count; e++) {
+    for (size_t e = 0; e < bench_engine_count && !bench_is_interrupted(); e++) {
         struct bench_result results[BENCH_WORKLOADS_MAX];
 
         if (!bench_is_chosen(o, bench_engines[e]))
@@ -85,7 +84,7 @@ static void run_round(const struct bench_options *o, struct bench_table *table,
 {
     table->bare_writes[round] =
         bench_bare_writes(o->settings.directory, o->settings.seconds);
-    for (size_t i = 0; i < bench_workload_count;) {
+    for (size_t i = 0; i < bench_workload_count && !bench_is_interrupted();) {
         const struct bench_workload *w = &bench_workloads[i];
         const size_t count = group_size(o, i);
 
@@ -104,28 +103,40 @@ static void close_file(FILE *file)
         bench_die("bench", "close a file", strerror(errno));
 }
 
+static bool is_empty(const struct bench_table *table)
+{
+    for (size_t w = 0; w < bench_workload_count; w++) {
+        for (size_t e = 0; e < bench_engine_count; e++) {
+            if (table->counts[w][e] > 0)
+                return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    char temporary[] = "/var/tmp/tinykv-bench-XXXXXX";
     static struct bench_table table;
+    char directory[BENCH_PATH_SIZE];
     struct bench_options o;
 
     bench_parse(argc, argv, &o);
-    if (o.settings.directory == NULL)
-        o.settings.directory = mkdtemp(temporary);
-    if (o.settings.directory == NULL ||
-        (mkdir(o.settings.directory, 0700) != 0 && errno != EEXIST))
-        bench_die("bench", "directory", strerror(errno));
+    bench_directory_new(o.settings.directory, directory);
+    o.settings.directory = directory;
+    bench_catch_interrupts();
     printf("%" PRIu64
            " keys of %u bytes, values of %zu; medians of %u runs, then extremes\n",
            o.settings.keys, BENCH_KEY_SIZE, o.settings.value_size, o.runs);
-    for (unsigned round = 0; round < o.runs; round++)
+    for (unsigned round = 0; round < o.runs && !bench_is_interrupted(); round++)
         run_round(&o, &table, round);
-    bench_output(&o, &table);
     bench_remove_memory_limit();
-    if (o.settings.directory == temporary)
-        bench_remove(temporary);
+    bench_remove(directory);
+    if (bench_is_interrupted()) {
+        fprintf(stderr, "bench: interrupted, no results\n");
+        return 130;
+    }
+    bench_output(&o, &table);
     close_file(o.json);
     close_file(o.facts);
-    return table.tinykv_failed ? 1 : 0;
+    return table.tinykv_failed || is_empty(&table) ? 1 : 0;
 }

@@ -225,12 +225,12 @@ static void print_figures(const struct scene *scene)
 int main(int argc, char **argv)
 {
     struct scene scene = {.runs = 5, .value_size = 100};
+    char directory[BENCH_PATH_SIZE];
 
     if (argc < 3 || argc > 5) {
         fprintf(stderr, "usage: bench_opening DIRECTORY KEYS [RUNS [VALUE_SIZE]]\n");
         return 2;
     }
-    scene.directory = argv[1];
     scene.keys = strtoull(argv[2], NULL, 10);
     if (argc > 3)
         scene.runs = (unsigned)strtoul(argv[3], NULL, 10);
@@ -244,6 +244,8 @@ int main(int argc, char **argv)
                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (scene.buffer == NULL || scene.figures == MAP_FAILED)
         bench_die("bench_opening", "begin", "no memory");
+    bench_directory_new(argv[1], directory);
+    scene.directory = directory;
     in_child(&scene, fill, 0);
     for (unsigned run = 0; run < scene.runs; run++)
         in_child(&scene, open_closed, run);
@@ -253,7 +255,7 @@ int main(int argc, char **argv)
     }
     in_child(&scene, measure_costs, 0);
     print_figures(&scene);
-    bench_remove(scene.directory);
+    bench_remove(directory);
     free(scene.buffer);
     free(scene.values);
     return 0;

@@ -51,9 +51,9 @@ bool bench_is_chosen(const struct bench_options *o, const struct bench_engine *e
 
 /* ---- Arguments ---------------------------------------------------------------------------- */
 
-static _Noreturn void usage(void)
+static void print_usage(FILE *out)
 {
-    fprintf(stderr,
+    fprintf(out,
             "usage: tinykv-bench [--quick] [--json FILE] [--only WORKLOAD,...] [--engine "
             "ENGINE,...]\n"
             "                    [--keys N] [--value-size BYTES] [--runs 1..%u] "
@@ -62,6 +62,11 @@ static _Noreturn void usage(void)
             "[--facts FILE]\n"
             "a WORKLOAD is a name, or name:threads, or name:threads:always|none\n",
             BENCH_RUNS_MAX);
+}
+
+static _Noreturn void usage(void)
+{
+    print_usage(stderr);
     exit(2);
 }
 
@@ -70,14 +75,14 @@ static double number(const char *text, double least, double most)
     char *end;
     const double value = strtod(text, &end);
 
-    if (*text == 0 || *end != 0 || value < least || value > most)
+    if (*text == 0 || *end != 0 || !(value >= least && value <= most)) /* nor NaN */
         usage();
     return value;
 }
 
 static FILE *file_new(const char *path)
 {
-    FILE *file = fopen(path, "we");
+    FILE *file = fopen(path, "ae"); /* what is in it stays until there is better */
 
     if (file == NULL)
         bench_die("bench", path, strerror(errno));
@@ -132,9 +137,76 @@ static void set_option(struct bench_options *o, int option, const char *argument
     case 'm':
         s->memory_limit = (uint64_t)number(argument, 0, 1e15);
         break;
+    case 'h':
+        print_usage(stdout);
+        exit(0);
     default:
         usage();
     }
+}
+
+/* ---- Names that say nothing ---------------------------------------------------------------- */
+
+static bool selects_a_workload(const struct bench_options *o, const char *name)
+{
+    const struct bench_options alone = {.only = name, .quick = o->quick};
+
+    for (size_t i = 0; i < bench_workload_count; i++) {
+        if (bench_is_wanted(&alone, &bench_workloads[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool is_engine(const char *name)
+{
+    for (size_t i = 0; i < bench_engine_count; i++) {
+        if (strcmp(bench_engines[i]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Copies the first name of a list; returns where the next begins, NULL behind the last. */
+static const char *next_name(const char *list, char name[64])
+{
+    const size_t length = strcspn(list, ",");
+
+    snprintf(name, 64, "%.*s", (int)length, list);
+    return list[length] == ',' ? list + length + 1 : NULL;
+}
+
+static void check_workloads(const struct bench_options *o)
+{
+    const char *list = o->only;
+    char name[64];
+
+    while (list != NULL) {
+        list = next_name(list, name);
+        if (selects_a_workload(o, name))
+            continue;
+        fprintf(stderr, "bench: no workload is named \"%s\"%s\n", name,
+                o->quick ? " among those of --quick" : "");
+        exit(2);
+    }
+}
+
+/* Peers are optional: one that this build does without is told, and left out. */
+static void check_engines(const struct bench_options *o)
+{
+    const char *list = o->engines;
+    unsigned known = 0;
+    char name[64];
+
+    while (list != NULL) {
+        list = next_name(list, name);
+        if (is_engine(name))
+            known++;
+        else
+            fprintf(stderr, "bench: no engine is named \"%s\" in this build\n", name);
+    }
+    if (o->engines != NULL && known == 0)
+        exit(2);
 }
 
 void bench_parse(int argc, char **argv, struct bench_options *ret_options)
@@ -152,16 +224,22 @@ void bench_parse(int argc, char **argv, struct bench_options *ret_options)
         {"seconds",      required_argument, NULL, 's'},
         {"rate",         required_argument, NULL, 'R'},
         {"memory-limit", required_argument, NULL, 'm'},
+        {"help",         no_argument,       NULL, 'h'},
         {NULL,           0,                 NULL, 0  }
     };
     int option;
 
     *ret_options = (struct bench_options){
-        .settings = {.keys = 1000000, .value_size = 100, .seconds = 1},
-          .runs = 5
+        .settings = {.directory = "/var/tmp",
+                     .keys = 1000000,
+                     .value_size = 100,
+                     .seconds = 1},
+        .runs = 5
     };
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         set_option(ret_options, option, optarg);
     if (optind != argc)
         usage();
+    check_workloads(ret_options);
+    check_engines(ret_options);
 }

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static int by_rate(const void *left, const void *right)
 {
@@ -68,13 +69,34 @@ static void print_row(const struct bench_workload *w, const struct bench_engine 
            (double)r->rss_bytes / 1e6, is_unsafe(w, engine) ? "  (unsafe)" : "");
 }
 
+static unsigned most_runs(const unsigned *counts)
+{
+    unsigned most = 0;
+
+    for (size_t e = 0; e < bench_engine_count; e++)
+        most = counts[e] > most ? counts[e] : most;
+    return most;
+}
+
+/* What was not run as often as the first line says is told. */
+static void print_heading(const struct bench_options *o, const struct bench_workload *w,
+                          unsigned runs)
+{
+    printf("\n%s, %u thread%s, durability %s", w->name, w->threads,
+           w->threads == 1 ? "" : "s", w->durability == BENCH_ALWAYS ? "always" : "none");
+    if (runs != o->runs)
+        printf(", %u run%s", runs, runs == 1 ? "" : "s");
+    if (w->records > 1)
+        printf(", %u records a call", w->records);
+    putchar('\n');
+}
+
 static void output_workload(const struct bench_options *o, struct bench_table *table,
                             size_t number)
 {
     const struct bench_workload *w = &bench_workloads[number];
 
-    printf("\n%s, %u thread%s, durability %s\n", w->name, w->threads,
-           w->threads == 1 ? "" : "s", w->durability == BENCH_ALWAYS ? "always" : "none");
+    print_heading(o, w, most_runs(table->counts[number]));
     for (size_t e = 0; e < bench_engine_count; e++) {
         struct bench_result *results = table->results[number][e];
         const unsigned count = table->counts[number][e];
@@ -114,8 +136,17 @@ static void output_facts(const struct bench_options *o, double *bare_writes)
     }
 }
 
+/* Which may be no file that can be emptied. */
+static void begin_file(FILE *file)
+{
+    if (file != NULL)
+        (void)!ftruncate(fileno(file), 0);
+}
+
 void bench_output(const struct bench_options *o, struct bench_table *table)
 {
+    begin_file(o->json);
+    begin_file(o->facts);
     for (size_t w = 0; w < bench_workload_count; w++) {
         if (bench_is_wanted(o, &bench_workloads[w]))
             output_workload(o, table, w);

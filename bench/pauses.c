@@ -231,6 +231,7 @@ static uint64_t argument_or(char **argv, int argc, int number, uint64_t otherwis
 
 int main(int argc, char **argv)
 {
+    char directory[BENCH_PATH_SIZE];
     struct scene scene;
     double rate;
 
@@ -240,7 +241,7 @@ int main(int argc, char **argv)
         return 2;
     }
     scene = (struct scene){
-        .directory = argv[1],
+        .directory = directory,
         .keys = argument_or(argv, argc, 2, 1000000),
         .value_size = argument_or(argv, argc, 3, 100),
         .seconds = argument_or(argv, argc, 4, 10),
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
     scene.values = bench_values_new(scene.value_size);
     scene.draw_mask = bench_draw_count(scene.keys) - 1;
     scene.draws = bench_draw(BENCH_UNIFORM, scene.keys, scene.draw_mask + 1, 3);
+    bench_directory_new(argv[1], directory);
     open_store(&scene, TKV_DURABILITY_NONE, true);
     for (uint64_t i = 0; i < scene.keys; i++)
         put(&scene, i, 0);
@@ -259,7 +261,7 @@ int main(int argc, char **argv)
     rate = run_way(&scene, "closed", true, 0);
     (void)run_way(&scene, "open", true, rate / 2);
     (void)run_way(&scene, "idle", false, rate / 2);
-    bench_remove(scene.directory);
+    bench_remove(directory);
     free(scene.draws);
     free(scene.values);
     return 0;

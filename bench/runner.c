@@ -9,12 +9,14 @@
 #include "latency.h"
 #include "machine.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +27,9 @@
 #define MEMORY_EXTRA 150u /* bytes for each record, beside what the user stores */
 #define KILL_SHARE   50u  /* one key in so many is written again before the kill */
 #define ROUNDS_LIMIT 8    /* times the seconds: what a workload of rounds may take */
+
+#define EMPTY_RATE     3e6       /* records a second that nobody writes more of */
+#define EMPTY_KEYS_MAX 20000000u /* hash tables of a gigabyte are nobody's wish */
 
 struct thread {
     struct bench_actor actor;
@@ -72,7 +77,7 @@ static void run_open(struct thread *t)
 {
     uint64_t due_ns = bench_now_ns();
 
-    while (due_ns < t->until_ns) {
+    while (due_ns < t->until_ns && (t->limit == 0 || t->operations < t->limit)) {
         if (t->sleeps && bench_now_ns() < due_ns)
             bench_sleep_until_ns(due_ns);
         while (bench_now_ns() < due_ns)
@@ -207,6 +212,7 @@ static uint64_t cast_play(struct cast *c, uint64_t ns, uint64_t limit, double ra
 struct scene {
     const struct bench_settings *settings;
     const struct bench_engine *engine;
+    uint64_t keys; /* that the store will have, for engines that are told */
     char path[1200];
     void *db;
 };
@@ -217,7 +223,7 @@ static void open_db(struct scene *scene, enum bench_durability durability)
     const struct bench_opening opening = {
         .path = scene->path,
         .durability = durability,
-        .keys = s->keys,
+        .keys = scene->keys,
         .value_size = s->value_size,
         .cache_size = s->memory_limit != 0 ? s->memory_limit / 4 : CACHE_SIZE,
     };
@@ -261,8 +267,9 @@ static void play(struct scene *scene, const struct bench_workload *w,
     if (w->rounds == 0)
         (void)cast_play(c, (uint64_t)(s->seconds / 2 * 1e9), 0,
                         0); /* let logs grow and caches fill */
-    operations = cast_play(c, time_of(s, w),
-                           (uint64_t)(w->rounds * (double)s->keys / w->threads), s->rate);
+    operations =
+        cast_play(c, time_of(s, w), (uint64_t)(w->rounds * (double)s->keys / w->threads),
+                  w->store == BENCH_FILL ? 0 : s->rate);
     summarize(c, operations, w, result);
     result->rss_bytes = bench_rss_bytes();
     cast_free(c);
@@ -369,16 +376,69 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
     bench_touch_memory(times * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int number)
+{
+    interrupted = number;
+}
+
+void bench_catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = note_interrupt}; /* who waits is told: EINTR */
+
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool bench_is_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+static int wait_for(pid_t child)
+{
+    int status = -1;
+
+    while (waitpid(child, &status, 0) != child && errno == EINTR) {
+        if (interrupted)
+            (void)kill(child, SIGKILL);
+    }
+    return status;
+}
+
+static void begin_child(void)
+{
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+static bool judge_child(const struct scene *scene, const struct bench_workload *w,
+                        int status, bool dies)
+{
+    if (status == 0 || dies || interrupted)
+        return !interrupted;
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "%s: %s: ended by signal %d\n", scene->engine->name, w->name,
+                WTERMSIG(status));
+    else
+        fprintf(stderr, "%s: %s: failed\n", scene->engine->name, w->name);
+    return false;
+}
+
 /* False when it did not end well. */
 static bool in_child(struct scene *scene, const struct bench_workload *w, size_t count,
                      struct bench_result *results, bool dies)
 {
-    const pid_t child = fork();
-    int status;
+    pid_t child;
 
+    (void)fflush(NULL); /* else a child that fails prints it once more */
+    child = fork();
     if (child < 0)
         bench_die("bench", "run", "no process");
     if (child == 0) {
+        begin_child();
         if (!bench_limit_memory(scene->settings->memory_limit))
             bench_die("bench", "memory limit",
                       "needs a control group below /sys/fs/cgroup");
@@ -389,10 +449,19 @@ static bool in_child(struct scene *scene, const struct bench_workload *w, size_t
             run_here(scene, w, count, results);
         _exit(0);
     }
-    if (waitpid(child, &status, 0) == child && (status == 0 || dies))
-        return true;
-    fprintf(stderr, "%s: %s: failed\n", scene->engine->name, w->name);
-    return false;
+    return judge_child(scene, w, wait_for(child), dies);
+}
+
+/* An empty store is filled for a time: hash tables that do not grow are made for as many records
+ * as the fastest writes meanwhile. Those that wait for the device after each are few. */
+static uint64_t keys_of(const struct bench_settings *s, const struct bench_workload *w)
+{
+    const bool waits = w->durability == BENCH_ALWAYS && w->records == 1;
+    const uint64_t most = (uint64_t)(s->seconds * 1.5 * EMPTY_RATE);
+
+    if (w->store != BENCH_EMPTY || waits || s->keys > most)
+        return s->keys;
+    return most < EMPTY_KEYS_MAX ? most : EMPTY_KEYS_MAX;
 }
 
 bool bench_run(const struct bench_settings *settings, const struct bench_engine *engine,
@@ -401,7 +470,8 @@ bool bench_run(const struct bench_settings *settings, const struct bench_engine 
 {
     const size_t size = count * sizeof *ret_results;
     const enum bench_store store = workloads->store;
-    struct scene scene = {.settings = settings, .engine = engine};
+    struct scene scene = {
+        .settings = settings, .engine = engine, .keys = keys_of(settings, workloads)};
     struct bench_result *shared =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     bool ran = true;

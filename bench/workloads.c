@@ -92,12 +92,20 @@ static void multi_get(struct bench_actor *a, uint64_t i)
     }
 }
 
+/* In the order of the puts. */
 static void delete_next(struct bench_actor *a, uint64_t i)
 {
     char key[BENCH_KEY_SIZE];
 
     bench_key(a->first + i, key);
     a->engine->remove(a->session, key);
+}
+
+/* In an order of its own, the keys' number being no multiple of the prime: whoever follows the
+ * order of the puts finds them together. */
+static void delete_any(struct bench_actor *a, uint64_t i)
+{
+    delete_next(a, i * UINT64_C(2654435761) % a->keys);
 }
 
 /* ---- YCSB ------------------------------------------------------------------------------ */
@@ -171,6 +179,7 @@ const struct bench_workload bench_workloads[] = {
     {"multi_get",           1, N, BENCH_READ,   multi_get,      16,   NULL,      U, 0, true,  false, false, false},
     {"get",                 4, N, BENCH_READ,   get,            1,    NULL,      U, 0, false, false, false, false},
     {"get_missing",         2, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, false, false, false, false},
+    {"get_missing",         4, N, BENCH_READ,   get_missing,    1,    NULL,      U, 0, false, false, false, false},
     {"ycsb_c",              1, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
     {"ycsb_c",              2, N, BENCH_READ,   get,            1,    NULL,      Z, 0, false, false, false, false},
     {"open_after_close",    1, N, BENCH_CHANGE, get,            1,    NULL,      U, 0, false, false, true,  false},
@@ -185,6 +194,7 @@ const struct bench_workload bench_workloads[] = {
     {"overwrite",           1, N, BENCH_CHANGE, overwrite,      1,    NULL,      U, 2, false, false, false, false},
     {"overwrite_zipf",      1, N, BENCH_CHANGE, overwrite,      1,    NULL,      Z, 2, false, false, false, false},
     {"delete",              1, N, BENCH_CHANGE, delete_next,    1,    NULL,      U, 1, false, false, false, false},
+    {"delete_any",          1, N, BENCH_CHANGE, delete_any,     1,    NULL,      U, 1, false, true,  false, false},
 };
 /* clang-format on */
 

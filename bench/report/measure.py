@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import machine
@@ -41,30 +42,46 @@ def run_own(step, build, results, stores):
             file.write(json.dumps(line) + '\n')
 
 
+def command(step):
+    return ' '.join([step.program or 'report.py', *step.arguments])
+
+
 def record(results, part, step, seconds):
     """When and how it was measured; {stores} stays as it is, for it is of no importance."""
     line = {'step': step.name, 'part': part, 'seconds': round(seconds, 1),
             'at': datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),
-            'command': ' '.join([step.program or 'report.py', *step.arguments])}
+            'command': command(step)}
     with open(os.path.join(results, 'steps.json'), 'a', encoding='utf-8') as file:
         file.write(json.dumps(line) + '\n')
 
 
+def is_there(results, step):
+    """Results that were taken with other arguments are not those of the step."""
+    taken = None
+    steps = os.path.join(results, 'steps.json')
+    if os.path.exists(steps):
+        with open(steps, encoding='utf-8') as file:
+            lines = [json.loads(line) for line in file]
+        taken = next((line['command'] for line in reversed(lines) if line['step'] == step.name), None)
+    return os.path.exists(result_path(results, step.name)) and taken in (None, command(step))
+
+
 def take(part, step, build, results, stores):
     """True when the step's results are there afterwards."""
-    if os.path.exists(result_path(results, step.name)):
+    if is_there(results, step):
         print(f'{part}: {step.name}: is there')
         return True
     print(f'{part}: {step.name}: ', end='', flush=True)
     begun = time.monotonic()
     os.makedirs(stores, exist_ok=True)
+    own = tempfile.mkdtemp(prefix='report-', dir=stores)
     try:
-        (run_program if step.program else run_own)(step, build, results, stores)
+        (run_program if step.program else run_own)(step, build, results, own)
     except (subprocess.CalledProcessError, OSError) as error:
         print(f'failed: {error}', file=sys.stderr)
         return False
     finally:
-        shutil.rmtree(stores, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
     finish(results, step.name, '.facts')
     finish(results, step.name)
     seconds = time.monotonic() - begun

@@ -32,7 +32,7 @@ def parse():
     parser.add_argument('--engine', help='engines, separated by commas')
     parser.add_argument('--build', default=os.path.join(ROOT, 'build-release'))
     parser.add_argument('--stores', default='/var/tmp/tinykv-report',
-                        help='where stores are made; removed after each step')
+                        help='where stores are made, in a directory of their own for each step')
     parser.add_argument('--document', default=os.path.join(ROOT, 'docs', 'performance.md'))
     parser.add_argument('--render', action='store_true', help='measure nothing')
     parser.add_argument('--list', action='store_true', help='print the plan')

@@ -66,12 +66,11 @@ static enum tkv_status list_files(struct tkv_store *store, struct tkv_manifest *
 
 static void note_listed(struct tkv_store *store)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL || !file->is_being_listed)
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (!file->is_being_listed)
             continue;
         file->listed = true;
         file->listed_size = file->durable;
@@ -135,13 +134,12 @@ static enum tkv_status replace_manifest(struct tkv_store *store, struct tkv_erro
  * not know, or more than a header has room for. */
 static bool fill_header(struct tkv_store *store, struct tkv_wal_header *header)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
     bool complete = true;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL || file->durable == 0 || atomic_load(&file->condemned))
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->durable == 0 || atomic_load(&file->condemned))
             continue;
         if (!file->listed) {
             complete = false;

@@ -54,13 +54,11 @@ enum tkv_status tkv_condemned_leave_out(struct tkv_store *store, struct tkv_erro
 /* What `file` pinned is garbage again, as far as known. */
 static void unpin_tombstones(struct tkv_store *store, uint64_t number)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL ||
-            (file->number != number && atomic_load(&file->pinned_by) != number))
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->number != number && atomic_load(&file->pinned_by) != number)
             continue;
         tkv_usage_sub(&store->pinned_bytes, atomic_exchange(&file->pinned_bytes, 0));
         atomic_store(&file->pinned_by, 0);

@@ -66,14 +66,26 @@ struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot)
     return atomic_load_explicit(&store->files[slot], memory_order_acquire);
 }
 
-struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
+struct tkv_datafile *tkv_files_next(struct tkv_store *store, uint32_t *slot)
 {
     const uint32_t used = atomic_load(&store->slots_used);
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
+    while (*slot < used) {
+        struct tkv_datafile *file = tkv_files_at(store, (*slot)++);
 
-        if (file != NULL && file->number == number)
+        if (file != NULL)
+            return file;
+    }
+    return NULL;
+}
+
+struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
+{
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
+
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->number == number)
             return file;
     }
     return NULL;

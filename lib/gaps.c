@@ -52,17 +52,17 @@ void tkv_gaps_note_log(struct tkv_store *store, struct tkv_open_report *report,
 
 /* Below the first sequence number of the next file of its class; below that of the checkpoint,
  * which is the most that any data file has. */
-static uint64_t newest_in(const struct tkv_store *store, const struct tkv_datafile *file,
+static uint64_t newest_in(struct tkv_store *store, const struct tkv_datafile *file,
                           uint64_t seq_next)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    const struct tkv_datafile *other;
     uint64_t end = seq_next;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; file->file_class == TKV_FILE_FRESH && slot < used; slot++) {
-        const struct tkv_datafile *other = atomic_load(&store->files[slot]);
-
-        if (other != NULL && other->file_class == TKV_FILE_FRESH &&
-            other->seq_base > file->seq_base && other->seq_base < end)
+    while (file->file_class == TKV_FILE_FRESH &&
+           (other = tkv_files_next(store, &slot)) != NULL) {
+        if (other->file_class == TKV_FILE_FRESH && other->seq_base > file->seq_base &&
+            other->seq_base < end)
             end = other->seq_base;
     }
     return end - 1;

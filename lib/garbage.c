@@ -114,16 +114,15 @@ struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
 
 bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *other;
+    uint32_t slot = 0;
 
     if (!is_eligible(file) || tkv_usage_get(&file->usage.live_records) != 0)
         return false;
     if (tkv_usage_get(&file->usage.tombstone_bytes) == 0)
         return true;
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *other = tkv_files_at(store, slot);
-
-        if (other != NULL && other != file && other->seq_min_put < file->seq_max)
+    while ((other = tkv_files_next(store, &slot)) != NULL) {
+        if (other != file && other->seq_min_put < file->seq_max)
             return false;
     }
     return true;

@@ -79,12 +79,11 @@ uint64_t tkv_judge_tombstones(struct tkv_store *store, const struct tkv_datafile
                               struct tkv_tombstones *tombstones)
 {
     struct judge judge = {.store = store, .tombstones = tombstones};
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used && tombstones->undecided > 0; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL || file == source || file->file_class == TKV_FILE_LARGE ||
+    while (tombstones->undecided > 0 && (file = tkv_files_next(store, &slot)) != NULL) {
+        if (file == source || file->file_class == TKV_FILE_LARGE ||
             file->seq_min_put >= tombstones->seq_max)
             continue;
         if (note_from_hint(&judge, file) == TKV_OK)

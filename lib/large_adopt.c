@@ -87,11 +87,10 @@ static enum tkv_status adopt_large(struct tkv_store *store,
 /* What no readable record refers to may be what an unreadable one does. */
 static void keep_unreferenced(struct tkv_store *store)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
         if (file->file_class == TKV_FILE_LARGE &&
             tkv_usage_get(&file->usage.live_records) == 0)
             atomic_store(&file->damaged, true);

@@ -232,12 +232,11 @@ static enum tkv_status start_log(struct tkv_recovery *r, struct tkv_error *err)
  * durable sizes. Replay may have begun another active file; the first one was sealed then. */
 static enum tkv_status reopen_files(struct tkv_store *store, struct tkv_error *err)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
     enum tkv_status status = TKV_OK;
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
+    while (status == TKV_OK && (file = tkv_files_next(store, &slot)) != NULL) {
         if (file->exists && atomic_load(&file->tail) != NULL)
             status = tkv_datafile_reopen_file(file, store->dir, err);
     }

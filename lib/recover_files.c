@@ -70,16 +70,15 @@ static void presize(struct tkv_store *store, struct loading *loading)
 enum tkv_status tkv_recovery_load_files(struct tkv_recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
-    const uint32_t used = atomic_load(&store->slots_used);
     struct loading loading = {bytes_of_records(r), 0, store->options.expected_keys};
     enum tkv_status status = TKV_OK;
+    struct tkv_datafile *file;
     struct tkv_error error;
+    uint32_t slot = 0;
 
     store->applied_seq_next = r->from.seq_next; /* all in the data files is older */
     tkv_index_presize(store->index, store->options.expected_keys);
-    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
+    while (status == TKV_OK && (file = tkv_files_next(store, &slot)) != NULL) {
         if (file->file_class == TKV_FILE_LARGE)
             continue;
         status = tkv_load_file(store, file, r->report, &error);
@@ -100,12 +99,10 @@ enum tkv_status tkv_recovery_load_files(struct tkv_recovery *r, struct tkv_error
 static struct tkv_datafile *newest_unsealed(struct tkv_store *store,
                                             enum tkv_file_class file_class)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
-    struct tkv_datafile *newest = NULL;
+    struct tkv_datafile *newest = NULL, *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
         if (file->file_class == file_class && !file->durable_sealed &&
             (newest == NULL || file->number > newest->number))
             newest = file;

@@ -13,27 +13,23 @@
 
 void tkv_retire(struct tkv_store *store)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
     bool any = false;
 
     if (atomic_load(&store->poisoned) != TKV_OK)
         return;
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL || !tkv_datafile_is_settled(file))
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (!tkv_datafile_is_settled(file))
             continue;
         tkv_load_write_hint(store, file);
         any |= tkv_datafile_retire_tail(file);
     }
     if (any)
         tkv_epoch_wait(&store->epoch);
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL)
-            tkv_datafile_free_tail(file);
-    }
+    slot = 0;
+    while ((file = tkv_files_next(store, &slot)) != NULL)
+        tkv_datafile_free_tail(file);
 }
 
 /* ---- By whom ------------------------------------------------------------------------- */

@@ -101,18 +101,14 @@ enum tkv_status tkv_file_stats(struct tkv_store *store, struct tkv_file_stats *f
                                size_t capacity, size_t *ret_count, struct tkv_error *err)
 {
     enum tkv_status status = tkv_store_check(store, err);
+    struct tkv_datafile *file;
     size_t count = 0;
-    uint32_t used;
+    uint32_t slot = 0;
 
     if (status != TKV_OK)
         return status;
     tkv_mutex_lock(&store->apply); /* who appends changes the sequence numbers */
-    used = atomic_load(&store->slots_used);
-    for (uint32_t slot = 0; slot < used; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file == NULL)
-            continue;
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
         if (count < capacity)
             files[count] = describe_file(file);
         count++;

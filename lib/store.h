@@ -167,6 +167,10 @@ enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file
  * it, and drop the table's reference. With `upkeep` held, without `apply`. */
 void tkv_files_remove(struct tkv_store *store, struct tkv_datafile *file);
 struct tkv_datafile *tkv_files_at(struct tkv_store *store, uint32_t slot);
+/* The next file of the table from `*slot` on, which is moved behind it; NULL at the end. One
+ * that enters meanwhile may be met or not: who has room for so many only, or must come to an
+ * end while writers add some, goes by slots_used as it was at the beginning instead. */
+struct tkv_datafile *tkv_files_next(struct tkv_store *store, uint32_t *slot);
 struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number);
 /* Unlink its hint, or both. What cannot be unlinked now is a leftover that the next opening
  * removes. */

@@ -30,13 +30,12 @@ static bool output_fits(const struct tkv_survivors *survivors, struct tkv_datafi
 static uint64_t output_seq_base(const struct tkv_survivors *survivors)
 {
     struct tkv_store *store = survivors->store;
-    const uint32_t used = atomic_load(&store->slots_used);
+    const struct tkv_datafile *file;
     uint64_t base = survivors->source->seq_base;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        const struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL && file->file_class != TKV_FILE_LARGE && file->seq_base < base)
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->file_class != TKV_FILE_LARGE && file->seq_base < base)
             base = file->seq_base;
     }
     if (survivors->source->seq_max - base > UINT32_MAX / 2)
@@ -175,13 +174,12 @@ static enum tkv_status settle_output(struct tkv_store *store, struct tkv_datafil
 
 enum tkv_status tkv_survivors_settle(struct tkv_store *store, struct tkv_error *err)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
     enum tkv_status status = TKV_OK;
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used && status == TKV_OK; slot++) {
-        struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL && is_output(file) && !is_durable_as_it_is(file))
+    while (status == TKV_OK && (file = tkv_files_next(store, &slot)) != NULL) {
+        if (is_output(file) && !is_durable_as_it_is(file))
             status = settle_output(store, file, err);
     }
     return status; /* a failed sync has poisoned; anything else takes the output back */

@@ -188,13 +188,12 @@ static struct live recount_live(struct verify *v)
 
 static uint64_t large_bytes(struct tkv_store *store)
 {
-    const uint32_t used = atomic_load(&store->slots_used);
+    const struct tkv_datafile *file;
     uint64_t bytes = 0;
+    uint32_t slot = 0;
 
-    for (uint32_t slot = 0; slot < used; slot++) {
-        const struct tkv_datafile *file = tkv_files_at(store, slot);
-
-        if (file != NULL && file->file_class == TKV_FILE_LARGE)
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->file_class == TKV_FILE_LARGE)
             bytes += tkv_usage_get((_Atomic uint64_t *)&file->usage.live_bytes);
     }
     return bytes;

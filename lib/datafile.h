@@ -145,6 +145,13 @@ void tkv_datafile_touch(struct tkv_datafile *file, size_t bytes);
 void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64_t seq,
                               bool is_delete);
 
+/* A record's whole sequence number from its lower half, all that the index has. It suffices:
+ * no record of a file is 2^32 or more above seq_base. */
+static inline uint64_t tkv_datafile_seq(const struct tkv_datafile *file, uint32_t seq_low)
+{
+    return file->seq_base + (uint32_t)(seq_low - (uint32_t)file->seq_base);
+}
+
 /* One record's share of record_sum. A file whose records add up to another sum is not the one
  * that the index was made from: some are missing, twice there, or elsewhere. */
 static inline uint64_t tkv_datafile_record_share(uint64_t offset, uint64_t seq)

@@ -107,7 +107,7 @@ enum tkv_status tkv_gaps_check(struct tkv_store *store, const struct tkv_locatio
         const struct tkv_datafile *file =
             tkv_files_at(store, tkv_place_slot(location->place));
 
-        seq = file->seq_base + (uint32_t)(location->seq_low - (uint32_t)file->seq_base);
+        seq = tkv_datafile_seq(file, location->seq_low);
     }
     if (seq > store->unknown_seq || store->options.damage != TKV_DAMAGE_CERTAIN)
         return TKV_OK;

@@ -49,7 +49,7 @@ static uint64_t seq_at(struct tkv_store *store, const struct tkv_location *locat
 {
     const struct tkv_datafile *file = tkv_files_at(store, tkv_place_slot(location->place));
 
-    return file->seq_base + (uint32_t)(location->seq_low - (uint32_t)file->seq_base);
+    return tkv_datafile_seq(file, location->seq_low);
 }
 
 static void count_dead(struct tkv_store *store, const struct tkv_location *old)

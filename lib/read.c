@@ -30,8 +30,7 @@ static enum tkv_status check_record(const struct tkv_datafile *file,
                                     struct tkv_record *ret_record, struct tkv_error *err)
 {
     const uint64_t offset = tkv_place_offset(location->place);
-    const uint64_t seq =
-        file->seq_base + (uint32_t)(location->seq_low - (uint32_t)file->seq_base);
+    const uint64_t seq = tkv_datafile_seq(file, location->seq_low);
 
     if (tkv_record_decode(bytes, ret_record) != TKV_RECORD_GOOD)
         return fail_damaged(file, offset, seq, "record checksum", err);

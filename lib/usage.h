@@ -44,7 +44,7 @@ static inline void tkv_usage_sub_alone(_Atomic uint64_t *counter, uint64_t less)
                           memory_order_release);
 }
 
-static inline uint64_t tkv_usage_get(_Atomic uint64_t *counter)
+static inline uint64_t tkv_usage_get(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_acquire);
 }

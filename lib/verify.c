@@ -194,7 +194,7 @@ static uint64_t large_bytes(struct tkv_store *store)
 
     while ((file = tkv_files_next(store, &slot)) != NULL) {
         if (file->file_class == TKV_FILE_LARGE)
-            bytes += tkv_usage_get((_Atomic uint64_t *)&file->usage.live_bytes);
+            bytes += tkv_usage_get(&file->usage.live_bytes);
     }
     return bytes;
 }

@@ -376,16 +376,18 @@ static void warm_up(const struct scene *scene, const struct bench_workload *w)
     bench_touch_memory(times * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
 }
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, running; /* a child, or 0 */
 
 static void note_interrupt(int number)
 {
     interrupted = number;
+    if (running > 0)
+        (void)kill((pid_t)running, SIGKILL);
 }
 
 void bench_catch_interrupts(void)
 {
-    struct sigaction action = {.sa_handler = note_interrupt}; /* who waits is told: EINTR */
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART};
 
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
@@ -400,18 +402,34 @@ static int wait_for(pid_t child)
 {
     int status = -1;
 
-    while (waitpid(child, &status, 0) != child && errno == EINTR) {
-        if (interrupted)
-            (void)kill(child, SIGKILL);
-    }
+    while (waitpid(child, &status, 0) != child && errno == EINTR)
+        ;
+    running = 0;
     return status;
 }
 
-static void begin_child(void)
+/* An interrupt comes before the process is there, which then does not begin, or when it is known
+ * whom to end. Returns 0 in the child, -1 when there is none. */
+static pid_t begin_child(void)
 {
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGTERM, SIG_DFL);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigset_t interrupts, before;
+    pid_t child = -1;
+
+    (void)sigemptyset(&interrupts);
+    (void)sigaddset(&interrupts, SIGINT);
+    (void)sigaddset(&interrupts, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &interrupts, &before);
+    if (!interrupted)
+        child = fork();
+    if (child > 0)
+        running = child;
+    if (child == 0) {
+        (void)signal(SIGINT, SIG_DFL);
+        (void)signal(SIGTERM, SIG_DFL);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    return child;
 }
 
 static bool judge_child(const struct scene *scene, const struct bench_workload *w,
@@ -434,11 +452,12 @@ static bool in_child(struct scene *scene, const struct bench_workload *w, size_t
     pid_t child;
 
     (void)fflush(NULL); /* else a child that fails prints it once more */
-    child = fork();
+    child = begin_child();
+    if (child < 0 && interrupted)
+        return false;
     if (child < 0)
         bench_die("bench", "run", "no process");
     if (child == 0) {
-        begin_child();
         if (!bench_limit_memory(scene->settings->memory_limit))
             bench_die("bench", "memory limit",
                       "needs a control group below /sys/fs/cgroup");
@@ -459,7 +478,7 @@ static uint64_t keys_of(const struct bench_settings *s, const struct bench_workl
     const bool waits = w->durability == BENCH_ALWAYS && w->records == 1;
     const uint64_t most = (uint64_t)(s->seconds * 1.5 * EMPTY_RATE);
 
-    if (w->store != BENCH_EMPTY || waits || s->keys > most)
+    if (w->store != BENCH_EMPTY || waits || s->keys > most || s->keys > EMPTY_KEYS_MAX)
         return s->keys;
     return most < EMPTY_KEYS_MAX ? most : EMPTY_KEYS_MAX;
 }

@@ -4,7 +4,7 @@
  * translation of its result; what a failure means is decided by the engine.
  *
  *   - EINTR is retried where trying again cannot hide a loss: open, read, write, truncate,
- *     lock. An interrupted sync is a failed sync, and a close is never tried twice: Linux
+ *     lock (os_posix_lock.c). An interrupted sync is a failed sync, and a close is never tried twice: Linux
  *     has freed the descriptor even when it reports an error, and another thread may own
  *     the number by now.
  *   - What the process is not allowed to write is -EFBIG and no SIGXFSZ.

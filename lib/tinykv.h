@@ -238,8 +238,10 @@ struct tkv_options {
      * machines. It costs up to one processor: of the group's quota, and beside other groups
      * like any thread. 200 is a good value, 0 does not. Needs `background`. [0, 10000] */
     uint64_t idle_poll_us;
-    bool auto_compact; /* false: only tkv_compact() compacts */
-    bool background;   /* false: no threads; the calls themselves do the upkeep */
+    /* False: only tkv_compact() compacts, and without threads only it and tkv_stats() drop
+     * keys whose time has come from the index; they are absent for reads all the same. */
+    bool auto_compact;
+    bool background; /* false: no threads; the calls themselves do the upkeep */
 
     /* Seeing inside. */
     tkv_event_fn *on_event; /* NULL: none */

@@ -30,8 +30,8 @@ enum tkv_status tkv_wal_join_group(struct tkv_wal *wal, struct tkv_wal_group_buf
                                    struct tkv_wal_write *write, struct tkv_error *err)
     TKV_REQUIRES(wal->lock);
 void tkv_wal_empty_group(struct tkv_wal_group_buffer *b);
-/* Wait until the ring has room. The lock is dropped meanwhile; the caller is the only one who
- * takes room. */
+/* Wait until the ring has room. The lock is dropped meanwhile, and others may take room then;
+ * *ret_place is good until the lock is dropped again. */
 enum tkv_status tkv_wal_find_room(struct tkv_wal *wal, uint64_t extent,
                                   struct tkv_ring_place *ret_place, struct tkv_error *err)
     TKV_REQUIRES(wal->lock);

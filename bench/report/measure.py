@@ -66,11 +66,19 @@ def is_there(results, step):
     return os.path.exists(result_path(results, step.name)) and taken in (None, command(step))
 
 
+def forget(results, step):
+    for kind in ('', '.facts'):
+        path = os.path.join(results, f'{step.name}{kind}.json')
+        if os.path.exists(path):
+            os.remove(path)
+
+
 def take(part, step, build, results, stores):
     """True when the step's results are there afterwards."""
     if is_there(results, step):
         print(f'{part}: {step.name}: is there')
         return True
+    forget(results, step)
     print(f'{part}: {step.name}: ', end='', flush=True)
     begun = time.monotonic()
     os.makedirs(stores, exist_ok=True)

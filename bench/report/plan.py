@@ -63,9 +63,11 @@ def sizes(scale, engines):
         steps.append(peers(f'keys-{keys}', GROWN, engines, keys, scale.few_runs, scale.seconds))
     long_runners = [e for e in LONG_RUNNERS if e in engines]
     larger = [e for e in LARGER_THAN_MEMORY if e in engines]
-    steps.append(peers(f'keys-{scale.long_keys}', GROWN, long_runners, scale.long_keys, 1, 1))
-    steps.append(peers('memory', GROWN, larger, scale.memory_keys, 1, 2, value_size=1000,
-                       memory_limit=scale.memory_limit))
+    if long_runners:
+        steps.append(peers(f'keys-{scale.long_keys}', GROWN, long_runners, scale.long_keys, 1, 1))
+    if larger:
+        steps.append(peers('memory', GROWN, larger, scale.memory_keys, 1, 2, value_size=1000,
+                           memory_limit=scale.memory_limit))
     return steps
 
 

@@ -11,6 +11,7 @@
  * hits all alike. Printed is the median with the extremes. Ratios within one run are what counts:
  * absolute figures move between machines and hours.
  */
+#include "child.h"
 #include "machine.h"
 #include "output.h"
 
@@ -121,9 +122,9 @@ int main(int argc, char **argv)
     struct bench_options o;
 
     bench_parse(argc, argv, &o);
+    bench_catch_interrupts();
     bench_directory_new(o.settings.directory, directory);
     o.settings.directory = directory;
-    bench_catch_interrupts();
     printf("%" PRIu64
            " keys of %u bytes, values of %zu; medians of %u runs, then extremes\n",
            o.settings.keys, BENCH_KEY_SIZE, o.settings.value_size, o.runs);

@@ -8,16 +8,23 @@
 
 /* ---- Lists ------------------------------------------------------------------------------ */
 
+/* Copies the first name of a list; returns where the next begins, NULL behind the last. */
+static const char *next_name(const char *list, char name[64])
+{
+    const size_t length = strcspn(list, ",");
+
+    snprintf(name, 64, "%.*s", (int)length, list);
+    return list[length] == ',' ? list + length + 1 : NULL;
+}
+
 static bool is_listed(const char *list, const char *name)
 {
-    const size_t size = strlen(name);
+    char listed[64];
 
-    for (const char *at = list; *at != 0; at += *at == ',') {
-        const size_t length = strcspn(at, ",");
-
-        if (length == size && memcmp(at, name, size) == 0)
+    while (list != NULL) {
+        list = next_name(list, listed);
+        if (strcmp(listed, name) == 0)
             return true;
-        at += length;
     }
     return false;
 }
@@ -165,15 +172,6 @@ static bool is_engine(const char *name)
             return true;
     }
     return false;
-}
-
-/* Copies the first name of a list; returns where the next begins, NULL behind the last. */
-static const char *next_name(const char *list, char name[64])
-{
-    const size_t length = strcspn(list, ",");
-
-    snprintf(name, 64, "%.*s", (int)length, list);
-    return list[length] == ',' ? list + length + 1 : NULL;
 }
 
 static void check_workloads(const struct bench_options *o)

@@ -6,17 +6,16 @@
  */
 #include "runner.h"
 
+#include "child.h"
 #include "latency.h"
 #include "machine.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,7 +27,7 @@
 #define KILL_SHARE   50u  /* one key in so many is written again before the kill */
 #define ROUNDS_LIMIT 8    /* times the seconds: what a workload of rounds may take */
 
-#define EMPTY_RATE     3e6       /* records a second that nobody writes more of */
+#define EMPTY_RATE     3e6 /* records a second: more than who has such tables writes */
 #define EMPTY_KEYS_MAX 20000000u /* hash tables of a gigabyte are nobody's wish */
 
 struct thread {
@@ -359,6 +358,11 @@ static void write_and_die(struct scene *scene)
 
 /* ---- Processes ---------------------------------------------------------------------------------- */
 
+static bool waits_for_each(const struct bench_workload *w)
+{
+    return w->durability == BENCH_ALWAYS && w->records == 1;
+}
+
 /* Memory is there, and the store is in it. A fill takes the data, twice for those who hold it
  * twice, an index, and as much of the page cache, in huge pages from who writes so; who only
  * reads has half of that, as the page cache holds the files already. What begins with an empty
@@ -367,76 +371,19 @@ static void write_and_die(struct scene *scene)
 static void warm_up(const struct scene *scene, const struct bench_workload *w)
 {
     const struct bench_settings *s = scene->settings;
-    const bool waits = w->durability == BENCH_ALWAYS && w->records == 1;
     const uint64_t times = w->store == BENCH_READ ? 2 : 4;
 
-    if (s->memory_limit != 0 || (w->store == BENCH_EMPTY && waits))
+    if (s->memory_limit != 0 || (w->store == BENCH_EMPTY && waits_for_each(w)))
         return;
     bench_read_files(scene->path);
     bench_touch_memory(times * s->keys * (BENCH_KEY_SIZE + s->value_size + MEMORY_EXTRA));
 }
 
-static volatile sig_atomic_t interrupted, running; /* a child, or 0 */
-
-static void note_interrupt(int number)
-{
-    interrupted = number;
-    if (running > 0)
-        (void)kill((pid_t)running, SIGKILL);
-}
-
-void bench_catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART};
-
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-}
-
-bool bench_is_interrupted(void)
-{
-    return interrupted != 0;
-}
-
-static int wait_for(pid_t child)
-{
-    int status = -1;
-
-    while (waitpid(child, &status, 0) != child && errno == EINTR)
-        ;
-    running = 0;
-    return status;
-}
-
-/* An interrupt comes before the process is there, which then does not begin, or when it is known
- * whom to end. Returns 0 in the child, -1 when there is none. */
-static pid_t begin_child(void)
-{
-    sigset_t interrupts, before;
-    pid_t child = -1;
-
-    (void)sigemptyset(&interrupts);
-    (void)sigaddset(&interrupts, SIGINT);
-    (void)sigaddset(&interrupts, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &interrupts, &before);
-    if (!interrupted)
-        child = fork();
-    if (child > 0)
-        running = child;
-    if (child == 0) {
-        (void)signal(SIGINT, SIG_DFL);
-        (void)signal(SIGTERM, SIG_DFL);
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    }
-    (void)sigprocmask(SIG_SETMASK, &before, NULL);
-    return child;
-}
-
 static bool judge_child(const struct scene *scene, const struct bench_workload *w,
                         int status, bool dies)
 {
-    if (status == 0 || dies || interrupted)
-        return !interrupted;
+    if (status == 0 || dies || bench_is_interrupted())
+        return !bench_is_interrupted();
     if (WIFSIGNALED(status))
         fprintf(stderr, "%s: %s: ended by signal %d\n", scene->engine->name, w->name,
                 WTERMSIG(status));
@@ -449,11 +396,9 @@ static bool judge_child(const struct scene *scene, const struct bench_workload *
 static bool in_child(struct scene *scene, const struct bench_workload *w, size_t count,
                      struct bench_result *results, bool dies)
 {
-    pid_t child;
+    const pid_t child = bench_child_begin();
 
-    (void)fflush(NULL); /* else a child that fails prints it once more */
-    child = begin_child();
-    if (child < 0 && interrupted)
+    if (child < 0 && bench_is_interrupted())
         return false;
     if (child < 0)
         bench_die("bench", "run", "no process");
@@ -468,19 +413,19 @@ static bool in_child(struct scene *scene, const struct bench_workload *w, size_t
             run_here(scene, w, count, results);
         _exit(0);
     }
-    return judge_child(scene, w, wait_for(child), dies);
+    return judge_child(scene, w, bench_child_wait(child), dies);
 }
 
 /* An empty store is filled for a time: hash tables that do not grow are made for as many records
- * as the fastest writes meanwhile. Those that wait for the device after each are few. */
+ * as come meanwhile. Those that wait for the device after each are few. */
 static uint64_t keys_of(const struct bench_settings *s, const struct bench_workload *w)
 {
-    const bool waits = w->durability == BENCH_ALWAYS && w->records == 1;
-    const uint64_t most = (uint64_t)(s->seconds * 1.5 * EMPTY_RATE);
+    const double written = s->seconds * 1.5 * EMPTY_RATE;
+    const uint64_t most = written < EMPTY_KEYS_MAX ? (uint64_t)written : EMPTY_KEYS_MAX;
 
-    if (w->store != BENCH_EMPTY || waits || s->keys > most || s->keys > EMPTY_KEYS_MAX)
+    if (w->store != BENCH_EMPTY || waits_for_each(w) || s->keys > most)
         return s->keys;
-    return most < EMPTY_KEYS_MAX ? most : EMPTY_KEYS_MAX;
+    return most;
 }
 
 bool bench_run(const struct bench_settings *settings, const struct bench_engine *engine,

@@ -26,11 +26,6 @@ struct bench_result {
     uint64_t disk_bytes, device_bytes, rss_bytes;
 };
 
-/* SIGINT or SIGTERM has come: what runs was killed, and nothing more is to be run. */
-bool bench_is_interrupted(void);
-/* Have that noticed. */
-void bench_catch_interrupts(void);
-
 /* Run `count` workloads one after the other on one opened store; more than one only if all are
  * BENCH_READ. False, after a message, when a process did not end well. */
 bool bench_run(const struct bench_settings *settings, const struct bench_engine *engine,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each guard of opening and reading alone: what is in the wrong place, too old, too short or
- * gone is refused by name, and never becomes another answer.
+ * Each guard of opening alone: what is in the wrong place, too old, too short or gone is refused
+ * by name, and never becomes another answer.
  *
- * Method: a small store on the simulated disk, without threads; one file or one record of it is
- * exchanged from outside.
+ * Method: a small store on the simulated disk, without threads; one file is exchanged from
+ * outside.
  */
 #include "small_store.h"
 
@@ -13,138 +13,6 @@
 #include <unistd.h>
 
 TEST_MAIN
-
-/* ---- Reading: a record in another's place -------------------------------------------- */
-
-/* Every way of reading says that the record is damaged. */
-static void check_damaged(struct fixture *f, const char *key)
-{
-    const struct tkv_slice slice = tkv_text(key);
-    struct tkv_pin pin, pins[1];
-    enum tkv_status statuses[1];
-    void *copy;
-    uint8_t byte;
-    size_t size;
-
-    CHECK_EQ(get(f, key, &byte), TKV_CORRUPT);
-    CHECK_STR(err.file, DATA);
-    CHECK_EQ(tkv_get_copy(f->store, slice, &copy, &size, &err), TKV_CORRUPT);
-    CHECK_EQ(tkv_get_pinned(f->store, slice, &pin, &err), TKV_CORRUPT);
-    CHECK_EQ(tkv_multi_get(f->store, &slice, 1, pins, statuses, &err), TKV_CORRUPT);
-    CHECK_EQ(statuses[0], TKV_CORRUPT);
-}
-
-TEST(a_record_of_another_key_is_an_error_and_never_its_value)
-{
-    struct fixture f;
-    uint64_t from, to;
-    size_t size;
-
-    begin(&f);
-    put_bytes(&f, "one", 1, 100);
-    put_bytes(&f, "two", 2, 100);
-    open_again(&f); /* from now on reads go to the file */
-    keep_file(&f, DATA, &first);
-    from = find_record(&first, "one", 0, &size);
-    to = find_record(&first, "two", 0, &size);
-    overwrite(&f, DATA, to, first.bytes + from, size);
-    check_damaged(&f, "two");
-    check_byte(&f, "one", 1);
-    end(&f);
-}
-
-TEST(an_older_record_of_the_key_is_an_error_and_never_its_value)
-{
-    struct fixture f;
-    uint64_t from, to;
-    size_t size;
-
-    begin(&f);
-    put_bytes(&f, "key", 1, 100);
-    put_bytes(&f, "key", 2, 100);
-    open_again(&f);
-    keep_file(&f, DATA, &first);
-    from = find_record(&first, "key", 0, &size);
-    to = find_record(&first, "key", 1, &size);
-    overwrite(&f, DATA, to, first.bytes + from, size);
-    check_damaged(&f, "key");
-    end(&f);
-}
-
-TEST(a_flipped_bit_of_a_value_is_an_error_and_never_the_value)
-{
-    struct fixture f;
-    uint64_t at;
-    size_t size;
-
-    begin(&f);
-    put_bytes(&f, "key", 1, 100);
-    open_again(&f);
-    keep_file(&f, DATA, &first);
-    at = find_record(&first, "key", 0, &size);
-    first.bytes[at + size - 1] ^= 0x20;
-    overwrite(&f, DATA, at, first.bytes + at, size);
-    check_damaged(&f, "key");
-    end(&f);
-}
-
-TEST(of_several_damaged_records_a_multi_get_tells_of_the_first)
-{
-    const struct tkv_slice keys[] = {tkv_text("absent"), tkv_text("one"), tkv_text("two")};
-    enum tkv_status statuses[3];
-    struct tkv_pin pins[3];
-    struct fixture f;
-    uint64_t at[2];
-    size_t size;
-
-    begin(&f);
-    put_bytes(&f, "one", 1, 100);
-    put_bytes(&f, "two", 2, 100);
-    open_again(&f);
-    keep_file(&f, DATA, &first);
-    at[0] = find_record(&first, "one", 0, &size);
-    at[1] = find_record(&first, "two", 0, &size);
-    for (int i = 0; i < 2; i++)
-        overwrite(&f, DATA, at[i] + size - 1, "?", 1);
-    CHECK_EQ(tkv_multi_get(f.store, keys, 3, pins, statuses, &err), TKV_CORRUPT);
-    CHECK_EQ(err.offset, at[0]);
-    CHECK_EQ(statuses[0], TKV_NOT_FOUND);
-    CHECK_EQ(statuses[1], TKV_CORRUPT);
-    CHECK_EQ(statuses[2], TKV_CORRUPT);
-    end(&f);
-}
-
-/* The same bytes as in docs/format.md. */
-TEST(the_bytes_of_a_data_file_never_change)
-{
-    static const uint8_t golden[] = {
-        0x54, 0x4b, 0x56, 0x44, 0x41, 0x54, 0x0d, 0x0a, 0xc3, 0x66, 0x5c, 0x26, 0x01, 0x00,
-        0x00, 0x00, 0x28, 0xbd, 0x81, 0xfb, 0x2a, 0xaa, 0x3c, 0x2b, 0xd6, 0x8c, 0xbe, 0x9e,
-        0x5f, 0x03, 0xdd, 0x61, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xd6, 0x20, 0x35, 0x79, 0x05, 0x00,
-        0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x01, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x6e, 0x61, 0x6d, 0x65, 0x76, 0x61, 0x6c, 0x75, 0x65,
-    };
-    const struct tkv_record record = {
-        .kind = TKV_RECORD_PUT, .key = tkv_text("name"), .value = tkv_text("value")};
-    uint8_t bytes[sizeof golden];
-    struct tkv_datafile *file;
-    bool created = false;
-    struct fixture f;
-
-    begin_closed(&f);
-    CHECK_OK(tkv_datafile_new(&f.disk->os, golden + 16, 1, 1, TKV_FILE_FRESH, 64 * 1024,
-                              false, &file, &err));
-    tkv_record_seal(bytes, tkv_record_encode(&record, bytes), 1);
-    (void)tkv_datafile_append(file, bytes, tkv_record_size(&record));
-    CHECK_OK(tkv_datafile_write(file, f.disk->os.open_dir(&f.disk->os, "", false),
-                                sizeof golden, &created, &err));
-    CHECK_EQ(simdisk_file_read(f.disk, DATA, bytes, sizeof bytes, 0), sizeof bytes);
-    CHECK(memcmp(bytes, golden, sizeof golden) == 0);
-    tkv_datafile_release(file);
-    simdisk_free(f.disk);
-}
 
 /* ---- Opening: files that do not belong together -------------------------------------- */
 
@@ -162,41 +30,6 @@ static void begin_aged(struct fixture *f, const char *name)
     CHECK_OK(tkv_checkpoint(f->store, &err));
     CHECK_OK(tkv_close(f->store, &err));
     f->store = NULL;
-}
-
-TEST(what_an_opening_got_over_is_no_error)
-{
-    const struct tkv_error none = {.status = TKV_OK};
-    struct fixture f;
-    uint8_t byte;
-
-    begin(&f);
-    put_bytes(&f, "key", 1, 100);
-    CHECK_OK(tkv_close(f.store, &err));
-    f.store = NULL;
-    keep_file(&f, "wal.log", &first);
-    byte = first.bytes[16] ^ 1;
-    overwrite(&f, "wal.log", 16, &byte, 1); /* the other header block is good */
-    err = none;
-    CHECK_OK(try_open(&f));
-    CHECK(memcmp(&err, &none, sizeof err) == 0);
-    check_byte(&f, "key", 1);
-    end(&f);
-}
-
-TEST(a_write_that_finds_the_log_poisoned_tells_why_it_is)
-{
-    struct tkv_stats stats;
-    struct fixture f;
-
-    begin(&f);
-    tkv_wal_poison(&f.store->wal, TKV_IO); /* by another, who is about to tell the store */
-    CHECK(tkv_put(f.store, tkv_text("key"), tkv_text("value"), &err) != TKV_OK);
-    CHECK_OK(tkv_stats(f.store, &stats, &err));
-    CHECK_EQ(stats.poisoned, TKV_IO);
-    (void)tkv_close(f.store, &err);
-    f.store = NULL;
-    end(&f);
 }
 
 TEST(an_older_manifest_in_its_place_is_refused)
@@ -308,6 +141,26 @@ TEST(a_log_whose_headers_are_both_damaged_is_refused)
     overwrite(&f, "wal.log", 0, bytes, sizeof bytes);
     check_refused(&f, "wal.log", 0);
     CHECK(strstr(err.message, "header") != NULL);
+    end(&f);
+}
+
+TEST(what_an_opening_got_over_is_no_error)
+{
+    const struct tkv_error none = {.status = TKV_OK};
+    struct fixture f;
+    uint8_t byte;
+
+    begin(&f);
+    put_bytes(&f, "key", 1, 100);
+    CHECK_OK(tkv_close(f.store, &err));
+    f.store = NULL;
+    keep_file(&f, "wal.log", &first);
+    byte = first.bytes[16] ^ 1;
+    overwrite(&f, "wal.log", 16, &byte, 1); /* the other header block is good */
+    err = none;
+    CHECK_OK(try_open(&f));
+    CHECK(memcmp(&err, &none, sizeof err) == 0);
+    check_byte(&f, "key", 1);
     end(&f);
 }
 
@@ -642,33 +495,6 @@ TEST(a_recovery_never_overwrites_the_only_durable_header)
     }
 }
 
-/* ---- Iterating ----------------------------------------------------------------------- */
-
-TEST(a_key_deleted_since_the_iterator_began_is_not_returned)
-{
-    for (int keys_only = 0; keys_only < 2; keys_only++) {
-        struct tkv_iterator *iterator;
-        struct tkv_entry entry;
-        struct fixture f;
-        char key[8];
-
-        begin(&f);
-        for (unsigned i = 0; i < 50; i++) {
-            snprintf(key, sizeof key, "%u", i);
-            put_bytes(&f, key, 1, 10);
-        }
-        CHECK_OK(tkv_iterator_new(f.store, keys_only, &iterator, &err));
-        CHECK_OK(tkv_iterator_next(iterator, &entry, &err));
-        for (unsigned i = 0; i < 50; i++) {
-            snprintf(key, sizeof key, "%u", i);
-            del(&f, key);
-        }
-        CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
-        tkv_iterator_free(iterator);
-        end(&f);
-    }
-}
-
 /* ---- Opening: any call fails ---------------------------------------------------------- */
 
 /* What there is to open: nothing, a closed store, one that was killed, one with a torn tail. */
@@ -769,57 +595,52 @@ TEST(an_opening_that_fails_leaves_nothing_open_and_nothing_lost)
     fail_every_opening(ENOSPC, true);
 }
 
-/* ---- Expiry and processes -------------------------------------------------------------- */
+/* ---- Bytes and processes ----------------------------------------------------------------- */
 
-TEST(an_expired_key_is_absent_in_every_form_of_reading)
+/* The same bytes as in docs/format.md. */
+TEST(the_bytes_of_a_data_file_never_change)
 {
-    const struct tkv_slice key = tkv_text("key");
-    struct tkv_iterator *iterator;
-    struct tkv_entry entry;
-    enum tkv_status statuses[1];
-    struct tkv_pin pins[1];
+    static const uint8_t golden[] = {
+        0x54, 0x4b, 0x56, 0x44, 0x41, 0x54, 0x0d, 0x0a, 0xc3, 0x66, 0x5c, 0x26, 0x01, 0x00,
+        0x00, 0x00, 0x28, 0xbd, 0x81, 0xfb, 0x2a, 0xaa, 0x3c, 0x2b, 0xd6, 0x8c, 0xbe, 0x9e,
+        0x5f, 0x03, 0xdd, 0x61, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xd6, 0x20, 0x35, 0x79, 0x05, 0x00,
+        0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x01, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x6e, 0x61, 0x6d, 0x65, 0x76, 0x61, 0x6c, 0x75, 0x65,
+    };
+    const struct tkv_record record = {
+        .kind = TKV_RECORD_PUT, .key = tkv_text("name"), .value = tkv_text("value")};
+    uint8_t bytes[sizeof golden];
+    struct tkv_datafile *file;
+    bool created = false;
     struct fixture f;
-    uint8_t byte;
 
-    begin(&f);
-    CHECK_OK(tkv_put_expiring(f.store, key, tkv_text("v"), f.disk->wall_ms + 10, &err));
-    CHECK_OK(tkv_multi_get(f.store, &key, 1, pins, statuses, &err));
-    CHECK_EQ(statuses[0], TKV_OK);
-    tkv_unpin(&pins[0]);
-    f.disk->wall_ms += 10;
-    CHECK_OK(tkv_multi_get(f.store, &key, 1, pins, statuses, &err));
-    CHECK_EQ(statuses[0], TKV_NOT_FOUND);
-    CHECK_EQ(get(&f, "key", &byte), TKV_NOT_FOUND);
-    CHECK_EQ(tkv_exists(f.store, key, &err), TKV_NOT_FOUND);
-    CHECK_EQ(tkv_get_pinned(f.store, key, &pins[0], &err), TKV_NOT_FOUND);
-    CHECK_OK(tkv_iterator_new(f.store, false, &iterator, &err));
-    CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NOT_FOUND);
-    tkv_iterator_free(iterator);
-    end(&f);
+    begin_closed(&f);
+    CHECK_OK(tkv_datafile_new(&f.disk->os, golden + 16, 1, 1, TKV_FILE_FRESH, 64 * 1024,
+                              false, &file, &err));
+    tkv_record_seal(bytes, tkv_record_encode(&record, bytes), 1);
+    (void)tkv_datafile_append(file, bytes, tkv_record_size(&record));
+    CHECK_OK(tkv_datafile_write(file, f.disk->os.open_dir(&f.disk->os, "", false),
+                                sizeof golden, &created, &err));
+    CHECK_EQ(simdisk_file_read(f.disk, DATA, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK(memcmp(bytes, golden, sizeof golden) == 0);
+    tkv_datafile_release(file);
+    simdisk_free(f.disk);
 }
 
-TEST(one_instant_decides_which_keys_of_a_multi_get_have_expired)
+TEST(a_write_that_finds_the_log_poisoned_tells_why_it_is)
 {
-    struct tkv_slice keys[40];
-    enum tkv_status statuses[40];
-    struct tkv_pin pins[40];
-    char name[40][3];
+    struct tkv_stats stats;
     struct fixture f;
 
     begin(&f);
-    for (unsigned i = 0; i < 40; i++) {
-        snprintf(name[i], sizeof name[i], "%u", i);
-        keys[i] = tkv_text(name[i]);
-        CHECK_OK(
-            tkv_put_expiring(f.store, keys[i], tkv_text("v"), f.disk->wall_ms + 10, &err));
-    }
-    f.disk->wall_step_ms = 1;
-    CHECK_OK(tkv_multi_get(f.store, keys, 40, pins, statuses, &err));
-    for (unsigned i = 0; i < 40; i++) {
-        CHECK_EQ(statuses[i], TKV_OK);
-        tkv_unpin(&pins[i]);
-    }
-    f.disk->wall_step_ms = 0;
+    tkv_wal_poison(&f.store->wal, TKV_IO); /* by another, who is about to tell the store */
+    CHECK(tkv_put(f.store, tkv_text("key"), tkv_text("value"), &err) != TKV_OK);
+    CHECK_OK(tkv_stats(f.store, &stats, &err));
+    CHECK_EQ(stats.poisoned, TKV_IO);
+    (void)tkv_close(f.store, &err);
+    f.store = NULL;
     end(&f);
 }
 

@@ -62,7 +62,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "compactor/tombstones.c": ["test_compactor", "test_copy"],
          "compactor/copy.c": ["test_compactor", "test_copy"],
          "compactor/worker.c": ["test_compactor"]}
-STORES = ["test_found", "test_guards", "test_checkpoint", "test_reclaim", "test_reclaim_deletes",
+STORES = ["test_found", "test_guards", "test_reads", "test_checkpoint", "test_reclaim", "test_reclaim_deletes",
           "test_reclaim_failures", "test_reclaim_poison", "test_removed", "test_refusals", "test_corners",
           "test_store", "test_store_life", "test_store_space", "test_store_failures",
           "test_store_real -threads -100_mb"]

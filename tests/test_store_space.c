@@ -184,6 +184,18 @@ TEST(a_full_disk_heals_when_there_is_more_room)
     check_full_disk(TKV_DURABILITY_NONE, true);
 }
 
+/* What fill_disk() put is all there, and can be deleted. */
+static void check_heals(const struct fixture *f, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        check_number(f, i, 0, 3000);
+    for (unsigned i = 0; i < count; i++)
+        delete_number(f, i);
+    CHECK_OK(tkv_compact(f->store, NULL, &err));
+    put(f, "k", "v");
+    CHECK_EQ(stats_of(f).keys, 1);
+}
+
 TEST(a_store_on_a_full_disk_opens_again)
 {
     struct fixture f = begin_closed();
@@ -195,13 +207,7 @@ TEST(a_store_on_a_full_disk_opens_again)
     (void)tkv_close(f.store, &err); /* there may be no room for the last checkpoint */
     f.store = NULL;
     reopen(&f);
-    for (unsigned i = 0; i < count; i++)
-        check_number(&f, i, 0, 3000);
-    for (unsigned i = 0; i < count; i++)
-        delete_number(&f, i);
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    put(&f, "k", "v");
-    CHECK_EQ(stats_of(&f).keys, 1);
+    check_heals(&f, count);
     end(&f);
 }
 
@@ -237,13 +243,7 @@ static void check_full_disk_after_kill(enum tkv_durability durability, uint64_t 
     f.disk = killed;
     f.store = NULL;
     reopen(&f);
-    for (unsigned i = 0; i < count; i++)
-        check_number(&f, i, 0, 3000);
-    for (unsigned i = 0; i < count; i++)
-        delete_number(&f, i);
-    CHECK_OK(tkv_compact(f.store, NULL, &err));
-    put(&f, "k", "v");
-    CHECK_EQ(stats_of(&f).keys, 1);
+    check_heals(&f, count);
     end(&f);
 }
 

@@ -103,7 +103,7 @@ def explained():
         for line in text:
             if line.startswith("## "):
                 file = line[3:].strip()
-            elif line.startswith("- "):
+            elif line.startswith("- ") and file:
                 found[file].add(line[2:].strip())
     return found
 

@@ -10,7 +10,7 @@ each line as it stands in the source, closed by `-- end`:
     seconds: 30
 
     -- text
-        return note_sync(store, tkv_datafile_sync(target->file, err));
+        return status == TKV_OK ? tkv_flush_sync(store, target->file, err) : status;
     -- bug
         return TKV_OK;
     -- end

@@ -12,8 +12,10 @@
  * Durability, as the engine may rely on it (and the simulated disk takes advantage of):
  *   - write and store: visible to reads at once, and they survive a killed process (a killed
  *     process may leave any prefix of one call). Nothing is durable.
- *   - sync: everything written or stored to that file before the call, and its size.
- *   - write on a descriptor opened with TKV_OS_DIRECT_SYNC: durable when it returns.
+ *   - sync: everything written or stored to that file before the call, its size, and what was
+ *     allocated.
+ *   - write on a descriptor opened with TKV_OS_DIRECT_SYNC: durable when it returns, with a size
+ *     of the file that takes it in, and what was allocated.
  *   - create, rename, unlink: durable after sync_dir() of that directory, in any order before.
  */
 #ifndef TKV_OS_H
@@ -76,6 +78,9 @@ struct tkv_os {
                      uint64_t offset);
     int (*sync)(struct tkv_os *os, int fd);
     int (*truncate)(struct tkv_os *os, int fd, uint64_t size);
+    /* The file has at least `size` bytes, zeros where it was shorter, and no write or store below
+     * can fail for want of room. -EOPNOTSUPP where the file system cannot promise that. */
+    int (*allocate)(struct tkv_os *os, int fd, uint64_t size);
     int (*file_size)(struct tkv_os *os, int fd, uint64_t *ret_size);
     int (*advise)(struct tkv_os *os, int fd, enum tkv_os_advice advice);
 

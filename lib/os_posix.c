@@ -310,6 +310,24 @@ static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
     return rc;
 }
 
+static int posix_allocate(struct tkv_os *os, int fd, uint64_t size)
+{
+    int rc = check_size_limit(size);
+
+    (void)os;
+    if (rc < 0)
+        return rc;
+#ifdef __linux__
+    do
+        rc = result(fallocate(fd, 0, 0, (off_t)size));
+    while (rc == -EINTR);
+    return rc == -ENOSYS ? -EOPNOTSUPP : rc;
+#else
+    (void)fd; /* posix_fallocate() may write all of it */
+    return -EOPNOTSUPP;
+#endif
+}
+
 static int posix_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
 {
     struct stat st;
@@ -445,6 +463,7 @@ struct tkv_os *tkv_os_posix(void)
         .write = posix_write,
         .sync = posix_sync,
         .truncate = posix_truncate,
+        .allocate = posix_allocate,
         .file_size = posix_file_size,
         .advise = posix_advise,
         .map = posix_map,

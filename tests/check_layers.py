@@ -35,7 +35,7 @@ for directory in ("lib", "wal", "compactor"):
         if re.search(r'"index_(table|line)\.h"', source) and not re.fullmatch(r"lib/index\w*\.[ch]", path):
             problems.append(f"{path}: only lib/index* include index_table.h and index_line.h")
         if file not in ("os_posix.c", "os_posix_lock.c") and re.search(
-                r"[^_\w>.](open|openat|pread|pwrite|fsync|fdatasync|ftruncate|unlink|rename|flock|fopen)\s*\(", source):
+                r"[^_\w>.](open|openat|pread|pwrite|fsync|fdatasync|ftruncate|fallocate|unlink|rename|flock|fopen)\s*\(", source):
             problems.append(f"{path}: a system call on a file outside os_posix.c")
         if re.search(r"[^_\w](printf|puts|fprintf|exit|abort)\s*\(", source) and file not in ("os_posix.c",):
             problems.append(f"{path}: prints or ends the process")

@@ -153,6 +153,7 @@ static const struct tkv_os simdisk_os = {
     .write = simdisk_call_write,
     .sync = simdisk_call_sync,
     .truncate = simdisk_call_truncate,
+    .allocate = simdisk_call_allocate,
     .file_size = simdisk_call_file_size,
     .advise = simdisk_call_advise,
     .map = simdisk_call_map,

@@ -67,16 +67,18 @@ enum simdisk_call {
     SIMDISK_RANDOM_BYTES = 1 << 19,
     SIMDISK_WRITE_BACK = 1 << 20, /* where it loses pages, it is a sync that failed */
 
-    SIMDISK_ANY_CALL = (1 << 21) - 1,
+    SIMDISK_ALLOCATE = 1 << 21,
+
+    SIMDISK_ANY_CALL = (1 << 22) - 1,
     SIMDISK_FALLIBLE = SIMDISK_ANY_CALL & ~SIMDISK_STORE,
     /* What a crash can come before or after and make a difference. */
     SIMDISK_MUTATING = SIMDISK_OPEN_DIR | SIMDISK_SYNC_DIR | SIMDISK_RENAME |
                        SIMDISK_UNLINK | SIMDISK_OPEN | SIMDISK_WRITE | SIMDISK_SYNC |
-                       SIMDISK_TRUNCATE | SIMDISK_STORE
+                       SIMDISK_TRUNCATE | SIMDISK_ALLOCATE | SIMDISK_STORE
 };
 
-/* Who survives. "Unit" is a pending write's part in one page (or one sector), a truncate, or
- * a directory operation. A unit of a write brings what earlier writes left in the same page
+/* Who survives. "Unit" is a pending write's part in one page (or one sector), a truncate, an
+ * allocation, or a directory operation. A unit of a write brings what earlier writes left in the same page
  * or sector along, as a page cache does, except in PREFIX and MASK. A write's new file size
  * comes with its first unit. */
 enum simdisk_model {
@@ -119,7 +121,7 @@ struct simdisk {
     uint64_t
         capacity; /* files' sizes in whole pages; a write beyond is short, then ENOSPC */
     size_t io_size_max; /* reads and writes move at most this much a call; 0: no limit */
-    bool root_is_missing, is_remote, is_read_only, no_direct_sync;
+    bool root_is_missing, is_remote, is_read_only, no_direct_sync, no_allocation;
     enum simdisk_failed_sync failed_sync;
     bool failed_sync_is_late; /* it returns 0, and the file's next one the error */
     bool
@@ -209,7 +211,7 @@ size_t simdisk_open_count(const struct simdisk *disk);
 /* Record mutating calls that succeed from now on as text, one a line:
  *     create NAME | mkdir NAME | write NAME OFFSET SIZE | write-sync NAME OFFSET SIZE |
  *     store NAME OFFSET SIZE | sync NAME | sync-dir [NAME] | rename FROM TO | unlink NAME |
- *     truncate NAME SIZE
+ *     truncate NAME SIZE | allocate NAME SIZE
  * write-sync is a write with DIRECT_SYNC. Names are without their directory. */
 void simdisk_trace(struct simdisk *disk);
 

@@ -32,6 +32,27 @@ static int truncate_inode(struct simdisk *disk, uint32_t target, uint64_t size)
     return 0;
 }
 
+static int allocate_inode(struct simdisk *disk, uint32_t target, uint64_t size)
+{
+    struct simdisk_inode *inode = &disk->inodes[target];
+    const struct simdisk_pending p = {.kind = GROW, .target = target, .file_size = size};
+    int rc;
+
+    if (disk->no_allocation)
+        return -EOPNOTSUPP;
+    if (size <= inode->size)
+        return 0;
+    if (tkv_round_up(size, SIMDISK_PAGE) - tkv_round_up(inode->size, SIMDISK_PAGE) >
+        simdisk_free_bytes(disk))
+        return -ENOSPC;
+    rc = simdisk_reserve_content(inode, size);
+    if (rc < 0)
+        return rc;
+    simdisk_set_size(disk, inode, size);
+    simdisk_add_pending(disk, p, NULL);
+    return 0;
+}
+
 static int check_open(const struct simdisk *disk, const struct entry *e, const char *name,
                       unsigned flags)
 {
@@ -301,6 +322,24 @@ int simdisk_call_truncate(struct tkv_os *os, int fd, uint64_t size)
                  : truncate_inode(disk, h->target, size);
         if (rc == 0) {
             simdisk_note(disk, "truncate %s %llu\n", disk->inodes[h->target].name,
+                         (unsigned long long)size);
+        }
+    }
+    return simdisk_leave(disk, rc);
+}
+
+int simdisk_call_allocate(struct tkv_os *os, int fd, uint64_t size)
+{
+    struct simdisk *disk = simdisk_of(os);
+    int rc = simdisk_enter(disk, SIMDISK_ALLOCATE);
+
+    if (rc == 0) {
+        const struct simdisk_handle *h = simdisk_find_handle(disk, fd, false);
+        rc = h == NULL || !(h->flags & TKV_OS_WRITE)
+                 ? -EBADF
+                 : allocate_inode(disk, h->target, size);
+        if (rc == 0) {
+            simdisk_note(disk, "allocate %s %llu\n", disk->inodes[h->target].name,
                          (unsigned long long)size);
         }
     }

@@ -91,7 +91,8 @@ struct simdisk_mapping {
 enum pending_kind {
     GONE, /* to be swept */
     WRITE,
-    GROW, /* the size change of a write whose data became durable on its own */
+    GROW, /* the size change of an allocation, or of a write whose data became durable on
+             its own */
     TRUNCATE,
     LINK,
     RENAME,
@@ -282,6 +283,7 @@ int64_t simdisk_call_write(struct tkv_os *os, int fd, const void *data, size_t s
                            uint64_t offset);
 int simdisk_call_sync(struct tkv_os *os, int fd);
 int simdisk_call_truncate(struct tkv_os *os, int fd, uint64_t size);
+int simdisk_call_allocate(struct tkv_os *os, int fd, uint64_t size);
 int simdisk_call_file_size(struct tkv_os *os, int fd, uint64_t *ret_size);
 int simdisk_call_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice);
 int simdisk_call_map(struct tkv_os *os, int fd, size_t size, bool writable,

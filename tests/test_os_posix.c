@@ -99,6 +99,29 @@ TEST(a_file_with_another_name_is_told_to_who_asks)
     remove_dir(&f);
 }
 
+TEST(what_is_allocated_has_its_room_and_keeps_what_was_there)
+{
+    struct fixture f = temp_dir();
+    const int fd = create(&f, "x");
+    char buffer[8];
+    struct stat info;
+    int result;
+
+    CHECK_EQ(tkv_os_write_all(f.os, fd, "value", 5, 0), 0);
+    result = f.os->allocate(f.os, fd, 1 << 20);
+    CHECK(result == 0 || result == -EOPNOTSUPP);
+    if (result == 0) {
+        CHECK_EQ(f.os->allocate(f.os, fd, 1 << 19), 0); /* is there already */
+        CHECK_EQ(fstat(fd, &info), 0);
+        CHECK_EQ(info.st_size, 1 << 20);
+        CHECK(info.st_blocks * 512 >= 1 << 20);
+        CHECK_EQ(tkv_os_read_all(f.os, fd, buffer, 8, 0), 0);
+        CHECK(memcmp(buffer, "value\0\0\0", 8) == 0);
+    }
+    close_file(&f, fd);
+    remove_dir(&f);
+}
+
 TEST(what_is_written_is_read)
 {
     struct fixture f = temp_dir();
@@ -476,6 +499,7 @@ TEST(beyond_the_limit_of_a_files_size_is_an_error_and_no_signal)
         CHECK_EQ(f.os->write(f.os, fd, block, 1, 5000), -EFBIG);
         CHECK_EQ(f.os->truncate(f.os, fd, 5001), -EFBIG);
         CHECK_EQ(f.os->truncate(f.os, fd, 5000), 0);
+        CHECK_EQ(f.os->allocate(f.os, fd, 5001), -EFBIG);
         _exit(0);
     }
     CHECK_EQ(waitpid(child, &status, 0), child);

@@ -6,6 +6,8 @@
  */
 #include "simdisk_fixture.h"
 
+#include <errno.h>
+
 TEST_MAIN
 
 /* What is durable ---------------------------------------------------------------------- */
@@ -150,6 +152,46 @@ TEST(a_truncate_is_pending_and_what_it_cut_can_come_back)
     CHECK(memcmp(text_buffer, "aa\0X", 5) == 0);
     /* Only the write: nothing was cut in front of it. */
     CHECK_STR(text_after(f.disk, SIMDISK_MASK, 2, SIMDISK_PAGE, "x"), "aaaXaaaaa");
+    simdisk_free(f.disk);
+}
+
+TEST(an_allocation_is_zeros_and_durable_with_a_sync_or_with_a_direct_write_behind_it)
+{
+    for (int direct = 0; direct < 2; direct++) {
+        struct fixture f = new_disk();
+        const int fd = durable_file(&f, "x", 2);
+        const int direct_fd =
+            f.os->open(f.os, f.dir, "x", TKV_OS_WRITE | TKV_OS_DIRECT_SYNC);
+
+        CHECK(direct_fd >= 0);
+        CHECK_EQ(f.os->allocate(f.os, fd, 2 * SIMDISK_PAGE), 0);
+        CHECK_EQ(f.os->allocate(f.os, fd, 1), 0); /* cuts nothing */
+        write_at(&f, fd, "lost", 4, 100);
+        CHECK_EQ(simdisk_file_size(f.disk, "x"), 2 * SIMDISK_PAGE);
+        CHECK_STR(after_power_cut(&f, "x"), "aa");
+        if (direct)
+            CHECK_EQ(f.os->write(f.os, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE),
+                     SIMDISK_PAGE);
+        else
+            sync_all(&f, fd);
+        CHECK_STR(after_power_cut(&f, "x"), "aa");
+        CHECK_EQ(text_buffer[100], direct ? '\0' : 'l');
+        CHECK_EQ(text_buffer[SIMDISK_PAGE], direct ? 'b' : '\0');
+        simdisk_free(f.disk);
+    }
+}
+
+TEST(an_allocation_that_a_full_disk_refuses_changes_nothing)
+{
+    struct fixture f = new_disk();
+    const int fd = durable_file(&f, "x", 2);
+
+    f.disk->capacity = 3 * SIMDISK_PAGE;
+    CHECK_EQ(f.os->allocate(f.os, fd, 4 * SIMDISK_PAGE), -ENOSPC);
+    CHECK_EQ(simdisk_file_size(f.disk, "x"), 2);
+    CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), 0);
+    f.disk->no_allocation = true;
+    CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), -EOPNOTSUPP);
     simdisk_free(f.disk);
 }
 

@@ -296,6 +296,7 @@ TEST(the_trace_tells_the_order_of_changes)
     fd = create(&f, "a.tmp");
     write_at(&f, fd, "12345", 5, 7);
     CHECK_EQ(f.os->truncate(f.os, fd, 3), 0);
+    CHECK_EQ(f.os->allocate(f.os, fd, 9), 0);
     CHECK_EQ(f.os->sync(f.os, fd), 0);
     CHECK_EQ(f.os->rename(f.os, f.dir, "a.tmp", "MANIFEST"), 0);
     CHECK_EQ(f.os->sync_dir(f.os, f.dir), 0);
@@ -304,6 +305,7 @@ TEST(the_trace_tells_the_order_of_changes)
     CHECK_STR(f.disk->trace, "create a.tmp\n"
                              "write a.tmp 7 5\n"
                              "truncate a.tmp 3\n"
+                             "allocate a.tmp 9\n"
                              "sync a.tmp\n"
                              "rename a.tmp MANIFEST\n"
                              "sync-dir\n"

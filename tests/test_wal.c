@@ -194,46 +194,99 @@ TEST(a_log_grows_by_as_much_as_it_is_told)
     }
 }
 
-static struct tkv_os real_os;
-static uint64_t read_from, read_to; /* one read after another */
-static unsigned reads;
-
-static int64_t note_read(struct tkv_os *os, int fd, void *buffer, size_t size,
-                         uint64_t offset)
+/* A mapped log of `size_max` bytes at most, on a disk of its own. */
+static void begin_mapped(struct owner *o, bool allocates, bool direct)
 {
-    reads++;
-    CHECK(size > 0 && size <= MIB);
-    CHECK_EQ(offset, reads == 1 ? read_from : read_to);
-    read_to = offset + size;
-    return real_os.read(os, fd, buffer, size, offset);
+    make_disk(o);
+    o->disk->no_allocation = !allocates;
+    o->disk->no_direct_sync = !direct;
+    CHECK_OK(open_log(o, false, 8 * MIB));
+    CHECK(o->wal.map != NULL);
 }
 
-/* Else the first store into each of its pages would wait for the device. */
-TEST(what_a_mapped_log_grew_by_is_in_the_cache)
+/* Nobody waits for the device but for one block, and no store has to read what it stores into:
+ * all of it is written to the cache. */
+TEST(a_mapped_log_grows_by_blocks_that_exist_and_are_in_the_cache)
 {
-    const uint64_t before = START + BLOCKS * BLOCK;
+    struct owner o;
 
-    for (int mapped = 0; mapped < 2; mapped++) {
+    begin_mapped(&o, true, true);
+    simdisk_trace(o.disk);
+    CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
+    CHECK_STR(o.disk->trace, "allocate wal.log 2097152\n"
+                             "write-sync wal.log 2093056 4096\n"
+                             "write wal.log 73728 1048576\n"
+                             "write wal.log 1122304 974848\n");
+    CHECK_EQ(state_of(&o).end, 2 * MIB);
+    CHECK_EQ(state_of(&o).counters.syncs, 1);
+    end(&o);
+}
+
+TEST(a_mapped_log_grows_by_synced_zeros_where_nothing_can_be_allocated)
+{
+    struct owner o;
+
+    begin_mapped(&o, false, true);
+    simdisk_trace(o.disk);
+    CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
+    CHECK_STR(o.disk->trace, "write wal.log 73728 1048576\n"
+                             "write wal.log 1122304 974848\n"
+                             "sync wal.log\n");
+    CHECK_EQ(state_of(&o).end, 2 * MIB);
+    end(&o);
+}
+
+/* A header may say it, and the next life stores up to there. */
+TEST(a_power_cut_leaves_a_mapped_log_the_size_that_it_grew_to)
+{
+    static uint8_t bytes[2 * MIB];
+
+    for (int kind = 0; kind < 3; kind++) {
+        struct simdisk *after;
         struct owner o;
 
-        make_disk(&o);
-        CHECK_OK(open_log(&o, !mapped, 8 * MIB));
-        CHECK_EQ(o.wal.map != NULL, mapped);
-        real_os = o.disk->os;
-        o.disk->os.read = note_read;
-        reads = 0;
-        read_from = before;
-        CHECK_OK(tkv_wal_grow(&o.wal, before + 2 * MIB, &err));
-        CHECK_EQ(reads, mapped ? 2 : 0);
-        CHECK_EQ(read_to, mapped ? before + 2 * MIB : 0);
-        reads = 0;
-        read_from = read_to;
-        CHECK_OK(tkv_wal_grow(&o.wal, before + 2 * MIB + BLOCK, &err));
-        CHECK_EQ(reads, mapped);
-        CHECK_EQ(read_to, mapped ? before + 2 * MIB + BLOCK : 0);
-        o.disk->os.read = real_os.read;
+        begin_mapped(&o, kind<2, kind> 0);
+        CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
+        after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
+        CHECK_EQ(simdisk_file_read(after, "wal.log", bytes, sizeof bytes, 0), 2 * MIB);
+        CHECK(tkv_is_zero(bytes + START, 2 * MIB - START));
+        simdisk_free(after);
         end(&o);
     }
+}
+
+static void refuse_mapped_growth(unsigned call, int error, bool direct,
+                                 enum tkv_status expected, enum tkv_status poison)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+    struct owner o;
+
+    begin_mapped(&o, true, direct);
+    o.disk->fail_kinds = SIMDISK_ALLOCATE | SIMDISK_WRITE | SIMDISK_SYNC;
+    o.disk->fail_count = 0;
+    o.disk->fail_errno = error;
+    o.disk->fail_at = call;
+    CHECK_EQ(tkv_wal_grow(&o.wal, 2 * MIB, &err), expected);
+    CHECK_EQ(state_of(&o).end, before);
+    CHECK_EQ(tkv_wal_poisoned(&o.wal), poison);
+    if (poison == TKV_OK)
+        CHECK_EQ(simdisk_file_size(o.disk, "wal.log"), before);
+    end(&o);
+}
+
+TEST(a_mapped_log_that_cannot_grow_stays_as_it_is)
+{
+    refuse_mapped_growth(1, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* nothing allocated */
+    refuse_mapped_growth(1, EIO, true, TKV_IO, TKV_OK);
+    refuse_mapped_growth(2, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* the block on disk */
+    refuse_mapped_growth(3, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* the cache */
+    refuse_mapped_growth(4, EIO, true, TKV_IO, TKV_OK);
+}
+
+TEST(a_mapped_growth_whose_fate_is_unknown_poisons_the_log)
+{
+    refuse_mapped_growth(2, EIO, true, TKV_IO, TKV_IO);
+    refuse_mapped_growth(3, ENOSPC, false, TKV_IO, TKV_IO); /* the sync of that block */
 }
 
 static void refuse_growth(bool direct, int error, enum tkv_status expected)

@@ -4,7 +4,7 @@
  * Writes get into it in commit.c and lead.c.
  *
  * Invariant: everything before `durable` is on disk; the ring never reaches beyond blocks that
- * were written and synced.
+ * exist, in a file whose size is durable. In mode ALWAYS they were written and synced.
  *
  * When something fails: a failed sync or header poisons the log; a growth that the disk or a
  * limit refused leaves it as it was, one of unknown fate poisons it.
@@ -54,7 +54,7 @@ static size_t chunk_size(uint64_t from, uint64_t to)
 }
 
 /* Blocks that were written once can be overwritten without any change of metadata, which a
- * merely allocated extent cannot; hence real zeros. */
+ * merely allocated extent cannot; hence real zeros wherever a commit waits for the device. */
 static int write_zeros(struct tkv_os *os, int fd, uint64_t from, uint64_t to)
 {
     int result = 0;
@@ -122,10 +122,12 @@ static bool is_refusal(int result)
 }
 
 /* Writes that are durable by themselves leave what else is dirty in the cache alone: a sync
- * would write all that the mapping holds, and take its pages from the writers. */
+ * would write all that the mapping holds, and take its pages from the writers. A mapped log that
+ * comes here needs the zeros in the cache: a store into a page that is not there would wait for
+ * the device. */
 static int extend_durably(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
 {
-    const bool is_direct = wal->direct_fd >= 0;
+    const bool is_direct = wal->direct_fd >= 0 && wal->map == NULL;
     int result =
         write_zeros(wal->os, is_direct ? wal->direct_fd : wal->fd, wal->ring.end, end);
 
@@ -138,26 +140,41 @@ static int extend_durably(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
     return result;
 }
 
-/* A store into a page that is not in the cache would wait for the device. */
-static void warm_cache(struct tkv_wal *wal, uint64_t from, uint64_t to)
+/* The blocks exist and the file's size is durable, all for one block that is written. The zeros
+ * are for the cache; a power cut leaves blocks that read as zeros. */
+static int extend_in_cache(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
 {
-    uint8_t *scratch = wal->map != NULL ? malloc(ZERO_CHUNK_SIZE) : NULL;
+    int result = wal->os->allocate(wal->os, wal->fd, end);
 
-    for (uint64_t at = from; at < to && scratch != NULL; at += ZERO_CHUNK_SIZE)
-        (void)wal->os->read(wal->os, wal->fd, scratch, chunk_size(at, to), at);
-    free(scratch);
+    *ret_lost = false;
+    if (result < 0)
+        return result;
+    memset(wal->block, 0, TKV_BLOCK_SIZE);
+    result = tkv_wal_write_durably(wal, wal->block, TKV_BLOCK_SIZE, end - TKV_BLOCK_SIZE);
+    count_sync(wal);
+    if (result < 0) {
+        *ret_lost = wal->direct_fd < 0 || !is_refusal(result);
+        return result;
+    }
+    return write_zeros(wal->os, wal->fd, wal->ring.end, end);
+}
+
+static int extend(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
+{
+    const int result = wal->map != NULL ? extend_in_cache(wal, end, ret_lost) : -EOPNOTSUPP;
+
+    return result == -EOPNOTSUPP ? extend_durably(wal, end, ret_lost) : result;
 }
 
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
 {
-    const uint64_t before = wal->ring.end; /* its owner calls one at a time */
     bool is_lost;
     int result;
 
     end = tkv_round_up(end, TKV_BLOCK_SIZE);
-    assert(end > wal->ring.end);
+    assert(end > wal->ring.end); /* its owner calls one at a time */
     assert(end <= wal->size_max);
-    result = extend_durably(wal, end, &is_lost);
+    result = extend(wal, end, &is_lost);
     if (result < 0 && is_lost) {
         tkv_wal_poison(wal, TKV_IO);
         return tkv_fail_lost(err, result, TKV_WAL_NAME, "extend %s to %llu bytes",
@@ -171,7 +188,6 @@ enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error
     tkv_mutex_lock(wal->lock);
     wal->ring.end = end;
     tkv_mutex_unlock(wal->lock);
-    warm_cache(wal, before, end); /* writers have the rest of the old room meanwhile */
     return TKV_OK;
 }
 

@@ -198,9 +198,9 @@ bool tkv_wal_has_room(struct tkv_wal *wal, uint64_t extent);
 /* A header with a checkpoint at `place` is durable: its space may be used again. */
 void tkv_wal_release(struct tkv_wal *wal, const struct tkv_ring_place *place);
 
-/* Extend the file with zeroed, synced blocks to `end`, at most size_max. Failing leaves the
- * log as it was (TKV_NO_SPACE), or poisoned when what was durable may be lost. One call at a
- * time. */
+/* Extend the file with zeroed blocks to `end`, at most size_max: synced ones in mode ALWAYS, in
+ * the relaxed modes ones that exist and are in the cache. Failing leaves the log as it was
+ * (TKV_NO_SPACE), or poisoned when what was durable may be lost. One call at a time. */
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err);
 
 /* An empty log that will be written to no more: its ring ends at `end` from now on, and begins

@@ -67,6 +67,8 @@ REFUSABLE(int, fstatvfs64, -1, (int fd, struct statvfs64 *st), (fd, st))
 REFUSABLE(int, flock, -1, (int fd, int operation), (fd, operation))
 REFUSABLE(int, fsync, -1, (int fd), (fd))
 REFUSABLE(int, ftruncate64, -1, (int fd, off64_t size), (fd, size))
+REFUSABLE(int, fallocate64, -1, (int fd, int mode, off64_t offset, off64_t size),
+          (fd, mode, offset, size))
 REFUSABLE(int, getrlimit64, -1, (int which, struct rlimit64 *limit), (which, limit))
 REFUSABLE(int, clock_gettime, -1, (clockid_t clock, struct timespec *now), (clock, now))
 REFUSABLE(ssize_t, getrandom, -1, (void *buffer, size_t size, unsigned flags),
@@ -164,6 +166,8 @@ TEST(calls_that_a_signal_ended_are_made_again)
     CHECK_EQ(f.os->write(f.os, f.fd, "another", 7, 0), 7);
     refuse("ftruncate64", 0, 3, EINTR);
     CHECK_EQ(f.os->truncate(f.os, f.fd, 5), 0);
+    refuse("fallocate64", 0, 3, EINTR);
+    CHECK_EQ(f.os->allocate(f.os, f.fd, 6), 0);
     refuse("openat64", 0, 3, EINTR);
     fd = f.os->open(f.os, f.dir, "file", TKV_OS_WRITE);
     CHECK(fd >= 0);
@@ -193,6 +197,10 @@ TEST(reads_and_writes_hand_the_errno_on)
     CHECK(f.os->truncate(f.os, f.fd, 1) == -EIO);
     refuse("fstat64", 0, 1, EIO);
     CHECK(f.os->truncate(f.os, f.fd, 1) == -EIO);
+    refuse("fallocate64", 0, 1, ENOSPC);
+    CHECK(f.os->allocate(f.os, f.fd, 100) == -ENOSPC);
+    refuse("fallocate64", 0, 1, ENOSYS); /* an old kernel, a sandbox */
+    CHECK(f.os->allocate(f.os, f.fd, 100) == -EOPNOTSUPP);
     refuse("fstat64", 0, 1, EIO);
     CHECK(f.os->file_size(f.os, f.fd, &number) == -EIO);
     refuse("getrandom", 0, 1, ENOSYS);

@@ -18,9 +18,10 @@ static struct explorer *explorer_of(struct tkv_os *os)
 static const char *call_name(enum simdisk_call call)
 {
     static const char *const names[] = {
-        "open_dir", "sync_dir", "list",  "rename", "unlink",   "fs_info",   "open",
-        "close",    "read",     "write", "sync",   "truncate", "file_size", "advise",
-        "map",      "unmap",    "store", "lock",   "clock",    "random"};
+        "open_dir",  "sync_dir", "list",       "rename",  "unlink", "fs_info",
+        "open",      "close",    "read",       "write",   "sync",   "truncate",
+        "file_size", "advise",   "map",        "unmap",   "store",  "lock",
+        "clock",     "random",   "write_back", "allocate"};
 
     return names[__builtin_ctz((unsigned)call)];
 }

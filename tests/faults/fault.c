@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* EINTR is where lib/os.h lets it through: os_posix.c tries opens, reads, writes, truncates
- * and locks again. A clock and the random source have no choice of errors. */
+/* EINTR is where lib/os.h lets it through: os_posix.c tries opens, reads, writes, truncates,
+ * allocations and locks again. A clock and the random source have no choice of errors. */
 const struct fault_kind fault_kinds[] = {
     {SIMDISK_OPEN_DIR,
      "open-dir",                         {EIO, ENOSPC, EMFILE, ENFILE, EACCES, EROFS, EDQUOT, ENOMEM, ESTALE}       },
@@ -26,6 +26,7 @@ const struct fault_kind fault_kinds[] = {
     {SIMDISK_SYNC,
      "sync",                             {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ENOMEM, ESTALE, ENXIO, ENODEV}         },
     {SIMDISK_TRUNCATE,     "truncate",   {EIO, ENOSPC, EFBIG, EROFS, EACCES, ESTALE}                                },
+    {SIMDISK_ALLOCATE,     "allocate",   {EIO, ENOSPC, EFBIG, EDQUOT, EOPNOTSUPP}                                   },
     {SIMDISK_FILE_SIZE,    "file-size",  {EIO, ENOMEM, ESTALE}                                                      },
     {SIMDISK_ADVISE,       "advise",     {EIO}                                                                      },
     {SIMDISK_WRITE_BACK,   "write-back", {EIO, ENOSPC, EDQUOT, EINVAL}                                              },
@@ -49,9 +50,9 @@ struct word {
         name, #name \
     }
 static const struct word errnos[] = {
-    WORD(EIO),    WORD(ENOSPC), WORD(EDQUOT), WORD(EMFILE), WORD(ENFILE), WORD(EACCES),
-    WORD(EROFS),  WORD(EINTR),  WORD(ENOMEM), WORD(EFBIG),  WORD(ESTALE), WORD(EAGAIN),
-    WORD(ENOLCK), WORD(EINVAL), WORD(ENXIO),  WORD(ENODEV), {0, "none"},
+    WORD(EIO),    WORD(ENOSPC), WORD(EDQUOT), WORD(EMFILE), WORD(ENFILE),     WORD(EACCES),
+    WORD(EROFS),  WORD(EINTR),  WORD(ENOMEM), WORD(EFBIG),  WORD(ESTALE),     WORD(EAGAIN),
+    WORD(ENOLCK), WORD(EINVAL), WORD(ENXIO),  WORD(ENODEV), WORD(EOPNOTSUPP), {0, "none"},
 };
 #define SYNC_DROPS ((int)SIMDISK_FAILED_SYNC_REVERTS + 1)
 

@@ -289,6 +289,11 @@ static int disk_truncate(struct tkv_os *os, int fd, uint64_t size)
     return 0;
 }
 
+static int disk_allocate(struct tkv_os *os, int fd, uint64_t size)
+{
+    return size > file_at(fd)->size ? disk_truncate(os, fd, size) : enter(os);
+}
+
 static int disk_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
 {
     *ret_size = file_at(fd)->size;
@@ -388,12 +393,11 @@ struct memory_disk *memory_disk(void)
     if (disk.os.open != NULL)
         return &disk;
     disk.os = (struct tkv_os){
-        disk_open_dir,     disk_open_dir_at, disk_sync_dir, disk_list,
-        disk_rename,       disk_unlink,      disk_fs_info,  disk_open,
-        disk_close,        disk_read,        disk_write,    disk_sync,
-        disk_truncate,     disk_file_size,   disk_advise,   disk_map,
-        disk_unmap,        disk_store,       disk_lock,     disk_wall_clock_ms,
-        disk_monotonic_us, disk_random};
+        disk_open_dir,      disk_open_dir_at,  disk_sync_dir, disk_list,     disk_rename,
+        disk_unlink,        disk_fs_info,      disk_open,     disk_close,    disk_read,
+        disk_write,         disk_sync,         disk_truncate, disk_allocate, disk_file_size,
+        disk_advise,        disk_map,          disk_unmap,    disk_store,    disk_lock,
+        disk_wall_clock_ms, disk_monotonic_us, disk_random};
     for (size_t i = 0; i < MEMORY_DISK_FILES; i++) {
         disk.files[i].content = contents[i];
         FUZZ_FORBID(contents[i], MEMORY_DISK_FILE_SIZE);

@@ -92,11 +92,12 @@ static void check_write(struct order_state *s, const struct order_handle *handle
         order_log_check(s, file, data, size, offset);
 }
 
-/* By a write that returns when it is on disk, size included. */
+/* By a write that returns when it is on disk, size included: what is allocated before it has no
+ * holes. */
 static void note_durable(struct order_file *file, uint64_t from, uint64_t to)
 {
     order_mark_clean(file, from, to);
-    if (from <= file->synced_size && to > file->synced_size)
+    if ((from <= file->synced_size || to <= file->allocated_size) && to > file->synced_size)
         file->synced_size = to;
 }
 
@@ -257,7 +258,25 @@ int watch_truncate(struct tkv_os *os, int fd, uint64_t size)
     if (file != NULL && result >= 0) {
         file->size = size;
         file->synced_size = size < file->synced_size ? size : file->synced_size;
+        file->allocated_size = size < file->allocated_size ? size : file->allocated_size;
         order_mark_clean(file, size, UINT64_MAX);
+    }
+    order_leave(os);
+    return result;
+}
+
+int watch_allocate(struct tkv_os *os, int fd, uint64_t size)
+{
+    struct order_state *s = order_enter_change(os, "allocate");
+    struct order_file *file = order_file_at(s, fd);
+    int result;
+
+    order_leave(os);
+    result = order_below(os)->allocate(order_below(os), fd, size);
+    s = order_enter(os, "allocate");
+    if (file != NULL && result >= 0) {
+        file->allocated_size = size > file->allocated_size ? size : file->allocated_size;
+        file->size = size > file->size ? size : file->size;
     }
     order_leave(os);
     return result;

@@ -49,7 +49,7 @@ struct order_file {
     pthread_t failed_thread;
     bool was_let_go; /* the last descriptor was closed before its bytes were synced */
 
-    uint64_t size, synced_size;
+    uint64_t size, synced_size, allocated_size;
     struct order_range *dirty; /* written and not synced, in no particular order */
     size_t dirty_count, dirty_capacity;
     uint64_t rest_offset; /* where a short write will be continued, and how much is left */
@@ -227,6 +227,7 @@ int64_t watch_write(struct tkv_os *os, int fd, const void *data, size_t size,
 void watch_store(struct tkv_os *os, int fd, void *map, uint64_t offset, const void *data,
                  size_t size);
 int watch_truncate(struct tkv_os *os, int fd, uint64_t size);
+int watch_allocate(struct tkv_os *os, int fd, uint64_t size);
 int watch_sync(struct tkv_os *os, int fd);
 void order_learn_class(struct order_file *file, const uint8_t *data, uint64_t offset,
                        uint64_t size);

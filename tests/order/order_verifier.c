@@ -156,6 +156,7 @@ static const struct tkv_os order_os = {
     .write = watch_write,
     .sync = watch_sync,
     .truncate = watch_truncate,
+    .allocate = watch_allocate,
     .file_size = watch_file_size,
     .advise = watch_advise,
     .map = watch_map,

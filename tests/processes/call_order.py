@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 
-CALLS = "openat,mkdirat,pwrite64,fdatasync,fsync,renameat,renameat2,unlinkat,ftruncate"
+CALLS = "openat,mkdirat,pwrite64,fdatasync,fsync,renameat,renameat2,unlinkat,ftruncate," \
+    "fallocate"
 FD = r"(\d+)<([^>]*?)(?: \(deleted\))?>"
 
 
@@ -100,6 +101,13 @@ class Normaliser:
             name, size = self.name(match[2]), int(match[3])
             self.lines.append(f"truncate {name} {size}")
             self.sizes[name] = size
+
+    def fallocate(self, text):
+        match = re.match(r"fallocate\(" + FD + r", 0, 0, (\d+)\) += 0", text)
+        if match:
+            name, size = self.name(match[2]), int(match[3])
+            self.lines.append(f"allocate {name} {size}")
+            self.grow(name, size)
 
     def take(self, line):
         text = re.sub(r"^\d+ +", "", line.rstrip("\n"))

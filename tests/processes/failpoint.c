@@ -23,6 +23,7 @@ enum call {
     WRITE,
     SYNC,
     TRUNCATE,
+    ALLOCATE,
     FILE_SIZE,
     ADVISE,
     MAP,
@@ -35,10 +36,10 @@ enum call {
 };
 
 static const char *const names[FAILPOINT_NAMES] = {
-    "open_dir", "open_dir_at",   "sync_dir",     "list",  "rename", "unlink",
-    "fs_info",  "open",          "close",        "read",  "write",  "sync",
-    "truncate", "file_size",     "advise",       "map",   "unmap",  "store",
-    "lock",     "wall_clock_ms", "monotonic_us", "random"};
+    "open_dir", "open_dir_at", "sync_dir",      "list",         "rename", "unlink",
+    "fs_info",  "open",        "close",         "read",         "write",  "sync",
+    "truncate", "allocate",    "file_size",     "advise",       "map",    "unmap",
+    "store",    "lock",        "wall_clock_ms", "monotonic_us", "random"};
 
 enum moment { BEFORE, MIDDLE, AFTER };
 
@@ -177,6 +178,11 @@ static int fail_truncate(struct tkv_os *os, int fd, uint64_t size)
     THROUGH(int, TRUNCATE, truncate(real, fd, size));
 }
 
+static int fail_allocate(struct tkv_os *os, int fd, uint64_t size)
+{
+    THROUGH(int, ALLOCATE, allocate(real, fd, size));
+}
+
 static int fail_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
 {
     THROUGH(int, FILE_SIZE, file_size(real, fd, ret_size));
@@ -276,6 +282,7 @@ struct tkv_os *failpoint_os(const char *spec)
                .write = fail_write,
                .sync = fail_sync,
                .truncate = fail_truncate,
+               .allocate = fail_allocate,
                .file_size = fail_file_size,
                .advise = fail_advise,
                .map = fail_map,

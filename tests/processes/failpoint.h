@@ -16,7 +16,7 @@
 #include "os.h"
 
 #define FAILPOINT_EXIT      42
-#define FAILPOINT_NAMES     22u
+#define FAILPOINT_NAMES     23u
 #define FAILPOINT_SPEC_SIZE 64u
 
 /* The n-th name, for whoever wants to try them all. */

@@ -42,6 +42,7 @@ ERRORS = {
     "renameat": ["EIO", "ENOSPC"],
     "unlinkat": ["EIO", "EROFS"],
     "ftruncate": ["EIO", "ENOSPC", "EINTR"],
+    "fallocate": ["EIO", "ENOSPC", "EOPNOTSUPP", "EINTR"],
     "mmap": ["ENOMEM", "ENODEV"],
     "pread64": ["EIO", "EINTR", NO_VALUE],
     "mkdir": ["ENOSPC", "EIO"],

@@ -13,6 +13,29 @@
 
 #include "bytes.h"
 
+static uint64_t longer_end(const struct tkv_store *store, uint64_t end, uint64_t extent,
+                           unsigned factor)
+{
+    const uint64_t needed = end + extent + TKV_BLOCK_SIZE;
+
+    do
+        end *= factor;
+    while (end < needed);
+    return end < store->wal.size_max ? end
+                                     : store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+}
+
+/* In the relaxed modes growing costs little and a writer may be fast: it would stand at each
+ * doubling. */
+static uint64_t next_end(struct tkv_store *store, uint64_t end, uint64_t extent)
+{
+    const uint64_t wanted = longer_end(store, end, extent, 4);
+
+    return !store->wal.always && tkv_space_permits(store, wanted - end)
+               ? wanted
+               : longer_end(store, end, extent, 2);
+}
+
 static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
                                 struct tkv_error *err)
 {
@@ -21,11 +44,7 @@ static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
     uint64_t end;
 
     tkv_wal_state(&store->wal, &state);
-    end = state.end * 2;
-    while (end < state.end + extent + TKV_BLOCK_SIZE)
-        end *= 2;
-    if (end > store->wal.size_max)
-        end = store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    end = next_end(store, state.end, extent);
     if (end <= state.end)
         return TKV_OK;
     if (!tkv_space_permits(store, end - state.end))

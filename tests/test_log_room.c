@@ -62,6 +62,31 @@ TEST(a_log_that_fills_fast_grows_before_its_writers_need_the_room)
     end(&f);
 }
 
+/* The size that a log of 1 MiB grows to first, on a disk of `disk_size` bytes. */
+static uint64_t first_growth(enum tkv_durability durability, uint64_t disk_size)
+{
+    struct fixture f;
+    uint64_t grown;
+
+    begin_with_room(&f, CAP);
+    f.options.durability = durability;
+    open_again(&f);
+    f.disk->capacity = disk_size;
+    for (unsigned i = 0; i < 50 && f.store->wal.ring.end == TKV_WAL_SIZE_FIRST; i++)
+        put_bytes(&f, "key", (uint8_t)i, 30000);
+    grown = f.store->wal.ring.end;
+    end(&f);
+    return grown;
+}
+
+TEST(a_log_that_waits_for_nobody_grows_fourfold_and_twofold_where_there_is_no_room_for_that)
+{
+    CHECK_EQ(first_growth(TKV_DURABILITY_NONE, 16u << 20), 4u << 20);
+    CHECK_EQ(first_growth(TKV_DURABILITY_INTERVAL, 16u << 20), 4u << 20);
+    CHECK_EQ(first_growth(TKV_DURABILITY_NONE, 4u << 20), 2u << 20);
+    CHECK_EQ(first_growth(TKV_DURABILITY_ALWAYS, 16u << 20), 2u << 20);
+}
+
 TEST(a_log_that_fills_slowly_keeps_its_size)
 {
     struct fixture f;

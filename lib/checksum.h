@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* checksum.h - CRC-32 with zlib's polynomial, by libdeflate when the build found it and by
- * zlib otherwise: the same numbers. Pure. */
+ * zlib otherwise, of long data by ISA-L when the build found that: the same numbers. Pure. */
 #ifndef TKV_CHECKSUM_H
 #define TKV_CHECKSUM_H
 

@@ -42,7 +42,7 @@ def file_system(path):
 
 def package_versions():
     names = ('liblmdb-dev', 'libleveldb-dev', 'librocksdb-dev', 'libwiredtiger-dev',
-             'libtkrzw-dev', 'libkyotocabinet-dev', 'libdeflate-dev')
+             'libtkrzw-dev', 'libkyotocabinet-dev', 'libdeflate-dev', 'libisal-dev')
     text = output_of('dpkg-query', '-W', '-f', '${Package} ${Version}, ', *names)
     return text.rstrip(', ') if text else None
 

@@ -21,17 +21,20 @@ static uint64_t longer_end(const struct tkv_store *store, uint64_t end, uint64_t
     do
         end *= factor;
     while (end < needed);
-    return end < store->wal.size_max ? end
-                                     : store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    return end < store->wal.size_max
+               ? end
+               : store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
 }
 
+#define SMALL_END (8u * 1024 * 1024)
+
 /* In the relaxed modes growing costs little and a writer may be fast: it would stand at each
- * doubling. */
+ * doubling of a small log. */
 static uint64_t next_end(struct tkv_store *store, uint64_t end, uint64_t extent)
 {
     const uint64_t wanted = longer_end(store, end, extent, 4);
 
-    return !store->wal.always && tkv_space_permits(store, wanted - end)
+    return !store->wal.always && end < SMALL_END && tkv_space_permits(store, wanted - end)
                ? wanted
                : longer_end(store, end, extent, 2);
 }

@@ -30,20 +30,27 @@ static void check_damaged(struct fixture *f, const char *key)
     CHECK_EQ(statuses[0], TKV_CORRUPT);
 }
 
+/* Where record `nth` of `key` lies, reads find the first one of `other` from now on. */
+static void misdirect(struct fixture *f, const char *key, unsigned nth, const char *other)
+{
+    uint64_t from, to;
+    size_t size;
+
+    open_again(f); /* else reads are served from memory */
+    keep_file(f, DATA, &first);
+    from = find_record(&first, other, 0, &size);
+    to = find_record(&first, key, nth, &size);
+    overwrite(f, DATA, to, first.bytes + from, size);
+}
+
 TEST(a_record_of_another_key_is_an_error_and_never_its_value)
 {
     struct fixture f;
-    uint64_t from, to;
-    size_t size;
 
     begin(&f);
     put_bytes(&f, "one", 1, 100);
     put_bytes(&f, "two", 2, 100);
-    open_again(&f); /* from now on reads go to the file */
-    keep_file(&f, DATA, &first);
-    from = find_record(&first, "one", 0, &size);
-    to = find_record(&first, "two", 0, &size);
-    overwrite(&f, DATA, to, first.bytes + from, size);
+    misdirect(&f, "two", 0, "one");
     check_damaged(&f, "two");
     check_byte(&f, "one", 1);
     end(&f);
@@ -52,17 +59,11 @@ TEST(a_record_of_another_key_is_an_error_and_never_its_value)
 TEST(an_older_record_of_the_key_is_an_error_and_never_its_value)
 {
     struct fixture f;
-    uint64_t from, to;
-    size_t size;
 
     begin(&f);
     put_bytes(&f, "key", 1, 100);
     put_bytes(&f, "key", 2, 100);
-    open_again(&f);
-    keep_file(&f, DATA, &first);
-    from = find_record(&first, "key", 0, &size);
-    to = find_record(&first, "key", 1, &size);
-    overwrite(&f, DATA, to, first.bytes + from, size);
+    misdirect(&f, "key", 1, "key");
     check_damaged(&f, "key");
     end(&f);
 }

@@ -26,39 +26,45 @@ static uint64_t longer_end(const struct tkv_store *store, uint64_t end, uint64_t
                : store->wal.size_max / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
 }
 
-#define SMALL_END (8u * 1024 * 1024)
-
-/* In the relaxed modes growing costs little and a writer may be fast: it would stand at each
- * doubling of a small log. */
-static uint64_t next_end(struct tkv_store *store, uint64_t end, uint64_t extent)
+static enum tkv_status grow_to(struct tkv_store *store, uint64_t from, uint64_t end,
+                               struct tkv_error *err)
 {
-    const uint64_t wanted = longer_end(store, end, extent, 4);
-
-    return !store->wal.always && end < SMALL_END && tkv_space_permits(store, wanted - end)
-               ? wanted
-               : longer_end(store, end, extent, 2);
-}
-
-static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
-                                struct tkv_error *err)
-{
-    struct tkv_wal_state state;
     enum tkv_status status;
-    uint64_t end;
 
-    tkv_wal_state(&store->wal, &state);
-    end = next_end(store, state.end, extent);
-    if (end <= state.end)
+    if (end <= from)
         return TKV_OK;
-    if (!tkv_space_permits(store, end - state.end))
+    if (!tkv_space_permits(store, end - from))
         return tkv_fail(err, TKV_NO_SPACE, "no space to let %s grow by %llu bytes",
-                        TKV_WAL_NAME, (unsigned long long)(end - state.end));
-    tkv_space_take(store, end - state.end);
+                        TKV_WAL_NAME, (unsigned long long)(end - from));
+    tkv_space_take(store, end - from);
     status = tkv_wal_grow(&store->wal, end, err);
     if (tkv_wal_poisoned(&store->wal) != TKV_OK) /* its fate is unknown */
         tkv_store_poison(store, tkv_wal_poisoned(&store->wal));
     (void)tkv_space_look(store, 0);
     return status;
+}
+
+#define SMALL_END (8u * 1024 * 1024)
+
+/* A writer who need not wait for the device would stand at each doubling of a small log. */
+static enum tkv_status grow_log(struct tkv_store *store, uint64_t extent,
+                                struct tkv_error *err)
+{
+    struct tkv_wal_state state;
+    struct tkv_error reason;
+    enum tkv_status status;
+
+    tkv_wal_state(&store->wal, &state);
+    if (store->wal.map != NULL && state.end < SMALL_END) {
+        status =
+            grow_to(store, state.end, longer_end(store, state.end, extent, 4), &reason);
+        if (status != TKV_NO_SPACE) {
+            if (status != TKV_OK)
+                tkv_error_copy(err, &reason);
+            return status;
+        }
+    }
+    return grow_to(store, state.end, longer_end(store, state.end, extent, 2), err);
 }
 
 static void note_capacity(struct tkv_store *store)

@@ -79,7 +79,9 @@ struct tkv_os {
     int (*sync)(struct tkv_os *os, int fd);
     int (*truncate)(struct tkv_os *os, int fd, uint64_t size);
     /* The file has at least `size` bytes, zeros where it was shorter, and no write or store below
-     * can fail for want of room. -EOPNOTSUPP where the file system cannot promise that. */
+     * can fail for want of room, but where the file system never writes over what is there (btrfs,
+     * ZFS). -EOPNOTSUPP where it cannot allocate, or not now; part of it may be done then, as after
+     * any failure. */
     int (*allocate)(struct tkv_os *os, int fd, uint64_t size);
     int (*file_size)(struct tkv_os *os, int fd, uint64_t *ret_size);
     int (*advise)(struct tkv_os *os, int fd, enum tkv_os_advice advice);

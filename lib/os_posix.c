@@ -318,10 +318,9 @@ static int posix_allocate(struct tkv_os *os, int fd, uint64_t size)
     if (rc < 0)
         return rc;
 #ifdef __linux__
-    do
-        rc = result(fallocate(fd, 0, 0, (off_t)size));
-    while (rc == -EINTR);
-    return rc == -ENOSYS ? -EOPNOTSUPP : rc;
+    rc = result(fallocate(fd, 0, 0, (off_t)size));
+    /* Some file systems begin anew after each signal, and would with each timer of the host. */
+    return rc == -ENOSYS || rc == -EINTR ? -EOPNOTSUPP : rc;
 #else
     (void)fd; /* posix_fallocate() may write all of it */
     return -EOPNOTSUPP;

@@ -224,16 +224,24 @@ TEST(a_mapped_log_grows_by_blocks_that_exist_and_are_in_the_cache)
 
 TEST(a_mapped_log_grows_by_synced_zeros_where_nothing_can_be_allocated)
 {
-    struct owner o;
+    for (int direct = 0; direct < 2; direct++) {
+        struct owner o;
 
-    begin_mapped(&o, false, true);
-    simdisk_trace(o.disk);
-    CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
-    CHECK_STR(o.disk->trace, "write wal.log 73728 1048576\n"
-                             "write wal.log 1122304 974848\n"
-                             "sync wal.log\n");
-    CHECK_EQ(state_of(&o).end, 2 * MIB);
-    end(&o);
+        begin_mapped(&o, false, direct);
+        simdisk_trace(o.disk);
+        CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
+        CHECK_STR(o.disk->trace, direct ? "write-sync wal.log 73728 1048576\n"
+                                          "write-sync wal.log 1122304 974848\n"
+                                          "write wal.log 73728 1048576\n"
+                                          "write wal.log 1122304 974848\n"
+                                        : "write wal.log 73728 1048576\n"
+                                          "write wal.log 1122304 974848\n"
+                                          "sync wal.log\n"
+                                          "write wal.log 73728 1048576\n"
+                                          "write wal.log 1122304 974848\n");
+        CHECK_EQ(state_of(&o).end, 2 * MIB);
+        end(&o);
+    }
 }
 
 /* A header may say it, and the next life stores up to there. */
@@ -245,7 +253,7 @@ TEST(a_power_cut_leaves_a_mapped_log_the_size_that_it_grew_to)
         struct simdisk *after;
         struct owner o;
 
-        begin_mapped(&o, kind<2, kind> 0);
+        begin_mapped(&o, kind != 2, kind != 0);
         CHECK_OK(tkv_wal_grow(&o.wal, 2 * MIB, &err));
         after = simdisk_survivor(o.disk, SIMDISK_NOTHING_PENDING, 0, SIMDISK_PAGE);
         CHECK_EQ(simdisk_file_read(after, "wal.log", bytes, sizeof bytes, 0), 2 * MIB);
@@ -279,6 +287,7 @@ TEST(a_mapped_log_that_cannot_grow_stays_as_it_is)
     refuse_mapped_growth(1, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* nothing allocated */
     refuse_mapped_growth(1, EIO, true, TKV_IO, TKV_OK);
     refuse_mapped_growth(2, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* the block on disk */
+    refuse_mapped_growth(2, ENOSPC, false, TKV_NO_SPACE, TKV_OK);
     refuse_mapped_growth(3, ENOSPC, true, TKV_NO_SPACE, TKV_OK); /* the cache */
     refuse_mapped_growth(4, EIO, true, TKV_IO, TKV_OK);
 }
@@ -286,6 +295,8 @@ TEST(a_mapped_log_that_cannot_grow_stays_as_it_is)
 TEST(a_mapped_growth_whose_fate_is_unknown_poisons_the_log)
 {
     refuse_mapped_growth(2, EIO, true, TKV_IO, TKV_IO);
+    refuse_mapped_growth(2, EOPNOTSUPP, true, TKV_IO, TKV_IO); /* not tried another way */
+    refuse_mapped_growth(3, EOPNOTSUPP, false, TKV_IO, TKV_IO);
     refuse_mapped_growth(3, ENOSPC, false, TKV_IO, TKV_IO); /* the sync of that block */
 }
 

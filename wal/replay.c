@@ -190,7 +190,7 @@ static bool is_salted(const uint8_t *at, uint64_t salt)
     return found;
 }
 
-/* From `offset` on; where it is at least scan->size there is none. */
+/* From `offset` on; none where fewer than eight bytes are left. */
 static uint64_t find_salt(const struct scan *scan, uint64_t offset)
 {
     const uint64_t salt = scan->replay->from.salt;

@@ -4,12 +4,13 @@
  * Writes get into it in commit.c and lead.c.
  *
  * Invariant: everything before `durable` is on disk; the ring never reaches beyond blocks that
- * exist, in a file whose size is durable. In mode ALWAYS they were written and synced.
+ * exist, in a file whose size is durable. Those that it grew by in mode ALWAYS were written and
+ * synced.
  *
  * When something fails: a failed sync or header poisons the log; a growth that the disk or a
  * limit refused leaves it as it was, one of unknown fate poisons it.
  *
- * Threads: any; the owner sees to it that headers are written and the file grows one at a time.
+ * Threads: any; the owner sees to it that headers are written and the file grows, one at a time.
  */
 #include "wal_private.h"
 
@@ -57,12 +58,13 @@ static size_t chunk_size(uint64_t from, uint64_t to)
  * merely allocated extent cannot; hence real zeros wherever a commit waits for the device. */
 static int write_zeros(struct tkv_os *os, int fd, uint64_t from, uint64_t to)
 {
+    const size_t size = chunk_size(from, to);
+    uint8_t *zeros = aligned_alloc(TKV_BLOCK_SIZE, size);
     int result = 0;
-    uint8_t *zeros = aligned_alloc(TKV_BLOCK_SIZE, ZERO_CHUNK_SIZE);
 
     if (zeros == NULL)
         return -ENOMEM;
-    memset(zeros, 0, ZERO_CHUNK_SIZE);
+    memset(zeros, 0, size);
     for (uint64_t at = from; at < to && result == 0; at += ZERO_CHUNK_SIZE)
         result = tkv_os_write_all(os, fd, zeros, chunk_size(at, to), at);
     free(zeros);
@@ -107,6 +109,21 @@ out:
     return status;
 }
 
+/* The system tells one of those who sync a descriptor that pages of it were lost: the next one
+ * must find the log poisoned. */
+static int sync_file(struct tkv_wal *wal)
+{
+    int result = -EIO;
+
+    tkv_mutex_lock(&wal->sync_lock);
+    if (tkv_wal_poisoned(wal) == TKV_OK)
+        result = wal->os->sync(wal->os, wal->fd);
+    if (result < 0)
+        tkv_wal_poison(wal, TKV_IO);
+    tkv_mutex_unlock(&wal->sync_lock);
+    return result;
+}
+
 static void count_sync(struct tkv_wal *wal)
 {
     tkv_mutex_lock(wal->lock);
@@ -121,49 +138,47 @@ static bool is_refusal(int result)
     return result == -ENOSPC || result == -EDQUOT || result == -EFBIG || result == -ENOMEM;
 }
 
-/* Writes that are durable by themselves leave what else is dirty in the cache alone: a sync
- * would write all that the mapping holds, and take its pages from the writers. A mapped log that
- * comes here needs the zeros in the cache: a store into a page that is not there would wait for
- * the device. */
-static int extend_durably(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
+/* Writes that are durable by themselves leave what else is dirty in the cache alone, which a sync
+ * would write as well. */
+static int write_zeros_durably(struct tkv_wal *wal, uint64_t from, uint64_t to,
+                               bool *ret_lost)
 {
-    const bool is_direct = wal->direct_fd >= 0 && wal->map == NULL;
-    int result =
-        write_zeros(wal->os, is_direct ? wal->direct_fd : wal->fd, wal->ring.end, end);
+    const bool is_direct = wal->direct_fd >= 0;
+    int result = write_zeros(wal->os, is_direct ? wal->direct_fd : wal->fd, from, to);
 
     *ret_lost = is_direct && !is_refusal(result);
     if (result == 0 && !is_direct) {
-        result = wal->os->sync(wal->os, wal->fd);
+        result = sync_file(wal);
         *ret_lost = true;
     }
     count_sync(wal);
     return result;
 }
 
-/* The blocks exist and the file's size is durable, all for one block that is written. The zeros
- * are for the cache; a power cut leaves blocks that read as zeros. */
-static int extend_in_cache(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
+/* A log that is mapped needs no written blocks, which a commit would wait for, but blocks that
+ * exist, and a durable size. *ret_from: from where on they are to be written for that. */
+static int allocate_if_mapped(struct tkv_wal *wal, uint64_t end, uint64_t *ret_from)
 {
-    int result = wal->os->allocate(wal->os, wal->fd, end);
+    const int result =
+        wal->map != NULL ? wal->os->allocate(wal->os, wal->fd, end) : -EOPNOTSUPP;
 
-    *ret_lost = false;
-    if (result < 0)
-        return result;
-    memset(wal->block, 0, TKV_BLOCK_SIZE);
-    result = tkv_wal_write_durably(wal, wal->block, TKV_BLOCK_SIZE, end - TKV_BLOCK_SIZE);
-    count_sync(wal);
-    if (result < 0) {
-        *ret_lost = wal->direct_fd < 0 || !is_refusal(result);
-        return result;
-    }
-    return write_zeros(wal->os, wal->fd, wal->ring.end, end);
+    *ret_from = result == 0 ? end - TKV_BLOCK_SIZE : wal->ring.end;
+    return result == -EOPNOTSUPP ? 0 : result;
 }
 
 static int extend(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
 {
-    const int result = wal->map != NULL ? extend_in_cache(wal, end, ret_lost) : -EOPNOTSUPP;
+    uint64_t from;
+    int result = allocate_if_mapped(wal, end, &from);
 
-    return result == -EOPNOTSUPP ? extend_durably(wal, end, ret_lost) : result;
+    *ret_lost = false;
+    if (result == 0)
+        result = write_zeros_durably(wal, from, end, ret_lost);
+    if (result < 0 || wal->map == NULL)
+        return result;
+    *ret_lost = false;
+    /* A store into a page that is not in the cache would wait for the device. */
+    return write_zeros(wal->os, wal->fd, wal->ring.end, end);
 }
 
 enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
@@ -368,7 +383,7 @@ int tkv_wal_write_durably(struct tkv_wal *wal, const void *bytes, size_t size,
     if (wal->direct_fd >= 0)
         return tkv_os_write_all(os, wal->direct_fd, bytes, size, offset);
     result = tkv_os_write_all(os, wal->fd, bytes, size, offset);
-    return result < 0 ? result : os->sync(os, wal->fd);
+    return result < 0 ? result : sync_file(wal);
 }
 
 enum tkv_status tkv_wal_write_header(struct tkv_wal *wal, struct tkv_wal_header *header,

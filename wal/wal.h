@@ -145,9 +145,10 @@ struct tkv_wal {
     unsigned filling; /* which of them */
     struct tkv_wal_counters counters;
 
-    struct tkv_mutex sync_lock; /* one tkv_wal_sync() at a time; taken before lock */
+    struct tkv_mutex
+        sync_lock;  /* one sync of `fd` at a time, and its poison; before lock */
     uint8_t *block; /* 4096 aligned bytes for header blocks; the owner serialises
-                                   header writes */
+                       header writes */
 };
 
 /* Make a new wal.log of `size` zeroed bytes with `header` in both blocks, and sync it. The

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* EINTR is where lib/os.h lets it through: os_posix.c tries opens, reads, writes, truncates,
- * allocations and locks again. A clock and the random source have no choice of errors. */
+/* EINTR is where lib/os.h lets it through: os_posix.c tries opens, reads, writes, truncates
+ * and locks again. A clock and the random source have no choice of errors. */
 const struct fault_kind fault_kinds[] = {
     {SIMDISK_OPEN_DIR,
      "open-dir",                         {EIO, ENOSPC, EMFILE, ENFILE, EACCES, EROFS, EDQUOT, ENOMEM, ESTALE}       },
@@ -22,7 +22,8 @@ const struct fault_kind fault_kinds[] = {
     {SIMDISK_CLOSE,        "close",      {EIO, EINTR, ENOSPC, EDQUOT, ESTALE}                                       },
     {SIMDISK_READ,         "read",       {EIO, ENOMEM, EAGAIN, ESTALE, ENXIO, ENODEV}                               },
     {SIMDISK_WRITE,
-     "write",                            {EIO, ENOSPC, EDQUOT, EFBIG, EROFS, EAGAIN, ENOMEM, ESTALE, ENXIO, ENODEV} },
+     "write",                            {EIO, ENOSPC, EDQUOT, EFBIG, EROFS, EAGAIN, ENOMEM, ESTALE, ENXIO, ENODEV,
+      EOPNOTSUPP}                                                                                      },
     {SIMDISK_SYNC,
      "sync",                             {EIO, ENOSPC, EDQUOT, EINTR, EROFS, ENOMEM, ESTALE, ENXIO, ENODEV}         },
     {SIMDISK_TRUNCATE,     "truncate",   {EIO, ENOSPC, EFBIG, EROFS, EACCES, ESTALE}                                },

@@ -66,7 +66,6 @@ enum simdisk_call {
     SIMDISK_CLOCK = 1 << 18,
     SIMDISK_RANDOM_BYTES = 1 << 19,
     SIMDISK_WRITE_BACK = 1 << 20, /* where it loses pages, it is a sync that failed */
-
     SIMDISK_ALLOCATE = 1 << 21,
 
     SIMDISK_ANY_CALL = (1 << 22) - 1,
@@ -78,9 +77,9 @@ enum simdisk_call {
 };
 
 /* Who survives. "Unit" is a pending write's part in one page (or one sector), a truncate, an
- * allocation, or a directory operation. A unit of a write brings what earlier writes left in the same page
- * or sector along, as a page cache does, except in PREFIX and MASK. A write's new file size
- * comes with its first unit. */
+ * allocation, or a directory operation. A unit of a write brings what earlier writes left in the
+ * same page or sector along, as a page cache does, except in PREFIX and MASK. A write's new file
+ * size comes with its first unit. */
 enum simdisk_model {
     /* P0: the process was killed. Everything, the last call cut at crash_cut; what was
      * pending still is, so a power cut may follow. `choice` is unused. */

@@ -32,25 +32,34 @@ static int truncate_inode(struct simdisk *disk, uint32_t target, uint64_t size)
     return 0;
 }
 
+/* How much of a write fits: a full disk takes what it has room for. */
+static uint64_t room_for(const struct simdisk *disk, const struct simdisk_inode *inode,
+                         uint64_t offset, uint64_t size)
+{
+    const uint64_t end = tkv_round_up(inode->size, SIMDISK_PAGE) +
+                         simdisk_free_bytes(disk) / SIMDISK_PAGE * SIMDISK_PAGE;
+
+    return offset >= end ? 0 : min_u64(size, end - offset);
+}
+
+/* A full disk has given what it had when it says so. */
 static int allocate_inode(struct simdisk *disk, uint32_t target, uint64_t size)
 {
     struct simdisk_inode *inode = &disk->inodes[target];
-    const struct simdisk_pending p = {.kind = GROW, .target = target, .file_size = size};
+    struct simdisk_pending p = {.kind = GROW, .target = target};
     int rc;
 
     if (disk->no_allocation)
         return -EOPNOTSUPP;
     if (size <= inode->size)
         return 0;
-    if (tkv_round_up(size, SIMDISK_PAGE) - tkv_round_up(inode->size, SIMDISK_PAGE) >
-        simdisk_free_bytes(disk))
-        return -ENOSPC;
-    rc = simdisk_reserve_content(inode, size);
+    p.file_size = inode->size + room_for(disk, inode, inode->size, size - inode->size);
+    rc = simdisk_reserve_content(inode, p.file_size);
     if (rc < 0)
         return rc;
-    simdisk_set_size(disk, inode, size);
+    simdisk_set_size(disk, inode, p.file_size);
     simdisk_add_pending(disk, p, NULL);
-    return 0;
+    return p.file_size < size ? -ENOSPC : 0;
 }
 
 static int check_open(const struct simdisk *disk, const struct entry *e, const char *name,
@@ -178,16 +187,6 @@ int64_t simdisk_call_read(struct tkv_os *os, int fd, void *buffer, size_t size,
         n = read_file(disk, fd, buffer, size, offset);
     (void)simdisk_leave(disk, 0);
     return n;
-}
-
-/* How much of a write fits: a full disk takes what it has room for. */
-static uint64_t room_for(const struct simdisk *disk, const struct simdisk_inode *inode,
-                         uint64_t offset, uint64_t size)
-{
-    const uint64_t end = tkv_round_up(inode->size, SIMDISK_PAGE) +
-                         simdisk_free_bytes(disk) / SIMDISK_PAGE * SIMDISK_PAGE;
-
-    return offset >= end ? 0 : min_u64(size, end - offset);
 }
 
 /* A write to the cache; `seen` of its bytes, the others were cut off by the crash. */

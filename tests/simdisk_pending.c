@@ -106,6 +106,20 @@ static void cut_saved_pages(struct simdisk_inode *inode, uint64_t size)
     inode->durable_size = size;
 }
 
+/* Its file was cut to `size` since. */
+static void cut_unit(struct simdisk *disk, struct simdisk_pending *p, uint64_t size)
+{
+    p->file_size = min_u64(p->file_size, size);
+    if (p->kind != WRITE)
+        return;
+    if (p->offset >= size) {
+        simdisk_forget(disk, p);
+    } else if (p->offset + p->size > size) {
+        const size_t left = size - p->offset;
+        memset(disk->bytes + p->at + left, 0, p->size - left);
+    }
+}
+
 /* What a doomed unit would bring back over a later one that reached the medium is as new as
  * that one. */
 static void renew_doomed(struct simdisk *disk, struct simdisk_pending *p,
@@ -114,12 +128,8 @@ static void renew_doomed(struct simdisk *disk, struct simdisk_pending *p,
     const uint64_t from = max_u64(p->offset, later->offset);
     const uint64_t to = min_u64(p->offset + p->size, later->offset + later->size);
 
-    if (later->kind == TRUNCATE && p->offset >= later->file_size) {
-        simdisk_forget(disk, p);
-    } else if (later->kind == TRUNCATE && p->offset + p->size > later->file_size) {
-        const size_t left = later->file_size - p->offset;
-        memset(disk->bytes + p->at + left, 0, p->size - left);
-        p->file_size = min_u64(p->file_size, later->file_size);
+    if (later->kind == TRUNCATE) {
+        cut_unit(disk, p, later->file_size);
     } else if (from < to) {
         memcpy(disk->bytes + p->at + (from - p->offset),
                disk->bytes + later->at + (from - later->offset), to - from);
@@ -172,6 +182,22 @@ void simdisk_settle_inode(struct simdisk *disk, uint32_t target)
     simdisk_clean_all_pages(inode);
 }
 
+/* The medium's file becomes shorter, and so does what was written before and is still pending. */
+static void settle_truncates(struct simdisk *disk, uint32_t target)
+{
+    for (size_t i = 0; i < disk->pending_count; i++) {
+        struct simdisk_pending *p = &disk->pending[i];
+        if (p->kind != TRUNCATE || p->target != target || p->doomed)
+            continue;
+        cut_saved_pages(&disk->inodes[target], p->file_size);
+        for (size_t k = 0; k < i; k++) {
+            if (is_data(&disk->pending[k]) && disk->pending[k].target == target)
+                cut_unit(disk, &disk->pending[k], p->file_size);
+        }
+        simdisk_forget(disk, p);
+    }
+}
+
 /* A direct write replaces whole pages on the medium, so older units in them are history. A
  * pending truncate is committed with it, as by a journal. */
 void simdisk_settle_pages(struct simdisk *disk, uint32_t target, uint64_t offset,
@@ -179,13 +205,7 @@ void simdisk_settle_pages(struct simdisk *disk, uint32_t target, uint64_t offset
 {
     struct simdisk_inode *inode = &disk->inodes[target];
 
-    for (size_t i = 0; inode->pending_count > 0 && i < disk->pending_count; i++) {
-        struct simdisk_pending *p = &disk->pending[i];
-        if (p->kind == TRUNCATE && p->target == target && !p->doomed) {
-            simdisk_settle_inode(disk, target);
-            break;
-        }
-    }
+    settle_truncates(disk, target);
     for (size_t i = 0; inode->pending_count > 0 && i < disk->pending_count; i++) {
         struct simdisk_pending *p = &disk->pending[i];
         if (p->kind != WRITE || p->target != target || p->offset < offset ||

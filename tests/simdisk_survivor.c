@@ -20,6 +20,7 @@ static struct simdisk *new_like(const struct simdisk *disk)
     after->is_remote = disk->is_remote;
     after->is_read_only = disk->is_read_only;
     after->no_direct_sync = disk->no_direct_sync;
+    after->no_allocation = disk->no_allocation;
     after->failed_sync = disk->failed_sync;
     after->drops_cache = disk->drops_cache;
     after->wall_ms = disk->wall_ms;

@@ -541,6 +541,26 @@ TEST(damage_is_told_by_the_header_and_by_a_later_group)
     }
 }
 
+/* Its header suffices, also where the file ends with it. */
+TEST(a_later_group_is_a_witness_wherever_it_begins)
+{
+    for (uint64_t shift = 0; shift < 128; shift += 8) {
+        struct log *log = begin_log();
+        uint64_t lost;
+
+        lost = add(log, 1, true);
+        log->offset += shift;
+        log->position += shift;
+        log->durable = log->position;
+        add(log, 1, false);
+        log->size = log->last + TKV_GROUP_HEADER_SIZE;
+        memset(log->file + lost, 0, BLOCK);
+        CHECK_EQ(run(log), TKV_CORRUPT);
+        log->size--;
+        CHECK_OK(run(log));
+    }
+}
+
 /* There it may have been if its header would have had room. */
 TEST(damage_right_at_the_end_is_placed_there_or_at_the_rings_start)
 {

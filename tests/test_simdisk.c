@@ -181,17 +181,48 @@ TEST(an_allocation_is_zeros_and_durable_with_a_sync_or_with_a_direct_write_behin
     }
 }
 
-TEST(an_allocation_that_a_full_disk_refuses_changes_nothing)
+TEST(an_allocation_that_a_full_disk_refuses_has_taken_what_there_was)
 {
     struct fixture f = new_disk();
     const int fd = durable_file(&f, "x", 2);
+    struct simdisk *after;
 
     f.disk->capacity = 3 * SIMDISK_PAGE;
     CHECK_EQ(f.os->allocate(f.os, fd, 4 * SIMDISK_PAGE), -ENOSPC);
-    CHECK_EQ(simdisk_file_size(f.disk, "x"), 2);
+    CHECK_EQ(simdisk_file_size(f.disk, "x"), 3 * SIMDISK_PAGE);
+    CHECK_STR(after_power_cut(&f, "x"), "aa");
     CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), 0);
     f.disk->no_allocation = true;
     CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), -EOPNOTSUPP);
+    after = simdisk_clone(f.disk);
+    CHECK(after->no_allocation);
+    simdisk_free(after);
+    simdisk_free(f.disk);
+}
+
+/* What was written and not synced is not saved by a direct write elsewhere in the file. */
+TEST(a_direct_write_commits_a_pending_truncate_and_no_bytes_beside_its_own)
+{
+    struct fixture f = new_disk();
+    const int fd = durable_file(&f, "x", 9);
+    const int direct_fd = f.os->open(f.os, f.dir, "x", TKV_OS_WRITE | TKV_OS_DIRECT_SYNC);
+
+    CHECK(direct_fd >= 0);
+    write_at(&f, fd, "lost", 4, 0);
+    CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), 0);
+    write_at(&f, fd, "gone", 4, 2 * SIMDISK_PAGE);
+    CHECK_EQ(f.os->truncate(f.os, fd, 8), 0);
+    CHECK_EQ(f.os->write(f.os, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE),
+             SIMDISK_PAGE);
+    CHECK_STR(after_power_cut(&f, "x"), "aaaaaaaa");
+    CHECK_EQ(text_buffer[SIMDISK_PAGE], 'b');
+    for (uint64_t choice = 0; choice < 20; choice++) {
+        struct simdisk *after =
+            simdisk_survivor(f.disk, SIMDISK_SUBSET, choice, SIMDISK_PAGE);
+
+        CHECK_EQ(simdisk_file_size(after, "x"), 2 * SIMDISK_PAGE);
+        simdisk_free(after);
+    }
     simdisk_free(f.disk);
 }
 

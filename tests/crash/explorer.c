@@ -270,6 +270,8 @@ struct explorer *explorer_new(struct tally *tally, const struct program *program
                            .all_killed = true};
     e->oracle = oracle_new(w->durability, (uint64_t)e->options.interval_ms * 1000);
     disk->wall_ms = WALL_MS_FIRST;
+    disk->no_direct_sync = w->no_direct_sync;
+    disk->no_allocation = w->no_allocation;
     watch(e, disk);
     tally->totals.runs++;
     return e;

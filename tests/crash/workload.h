@@ -28,6 +28,7 @@ struct workload {
     uint64_t wal_size_max, data_file_size; /* 0: 64 KiB */
     bool every_byte;                       /* cut small writes at every byte */
     bool from_nothing;                     /* look at the creation of the store as well */
+    bool no_direct_sync, no_allocation;    /* what the file system lacks */
 };
 
 extern const struct workload workloads[];

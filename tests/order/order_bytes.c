@@ -271,6 +271,8 @@ int watch_allocate(struct tkv_os *os, int fd, uint64_t size)
     struct order_file *file = order_file_at(s, fd);
     int result;
 
+    if (file != NULL)
+        s->call_file = file->name;
     order_leave(os);
     result = order_below(os)->allocate(order_below(os), fd, size);
     s = order_enter(os, "allocate");

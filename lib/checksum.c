@@ -3,16 +3,16 @@
 
 #if defined(TKV_HAVE_ISAL)
 #include <isa-l/crc.h>
+
+/* From here on ISA-L's setting up pays: 1 KiB in 30 ns instead of libdeflate's 73, 128 bytes in 22
+ * instead of 14. */
+#define LONG_SIZE 512u
 #endif
 #if defined(TKV_HAVE_LIBDEFLATE)
 #include <libdeflate.h>
 #else
 #include <zlib.h>
 #endif
-
-/* From here on ISA-L's setting up pays: 1 KiB in 30 ns instead of libdeflate's 73, 128 bytes in 22
- * instead of 14. */
-#define LONG_SIZE 512u
 
 uint32_t tkv_crc32(uint32_t crc, const void *data, size_t size)
 {

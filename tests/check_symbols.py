@@ -12,8 +12,8 @@ import sys
 archive, shared, header = sys.argv[1:4]
 FILE_CALLS = set("""open openat open64 openat64 creat close read write pread pwrite pread64 pwrite64
 readv writev preadv pwritev fsync fdatasync sync_file_range msync ftruncate ftruncate64 truncate
-fallocate fallocate64 posix_fallocate rename renameat unlink unlinkat remove mkdir mkdirat rmdir opendir
-fdopendir readdir readdir64 closedir stat fstat lstat fstatat stat64 fstat64 statvfs fstatvfs
+fallocate fallocate64 posix_fallocate rename renameat unlink unlinkat remove mkdir mkdirat rmdir
+opendir fdopendir readdir readdir64 closedir stat fstat lstat fstatat stat64 fstat64 statvfs fstatvfs
 fstatvfs64 fstatfs fstatfs64 flock fcntl fcntl64 fopen fopen64 fdopen fread fwrite fclose fflush
 posix_fadvise posix_fadvise64 getrandom clock_gettime""".split())
 ENDS = set("""printf vprintf fprintf vfprintf puts putchar fputs fputc perror exit _exit abort

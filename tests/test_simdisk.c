@@ -170,8 +170,7 @@ TEST(an_allocation_is_zeros_and_durable_with_a_sync_or_with_a_direct_write_behin
         CHECK_EQ(simdisk_file_size(f.disk, "x"), 2 * SIMDISK_PAGE);
         CHECK_STR(after_power_cut(&f, "x"), "aa");
         if (direct)
-            CHECK_EQ(f.os->write(f.os, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE),
-                     SIMDISK_PAGE);
+            write_at(&f, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE);
         else
             sync_all(&f, fd);
         CHECK_STR(after_power_cut(&f, "x"), "aa");
@@ -212,8 +211,7 @@ TEST(a_direct_write_commits_a_pending_truncate_and_no_bytes_beside_its_own)
     CHECK_EQ(f.os->allocate(f.os, fd, 3 * SIMDISK_PAGE), 0);
     write_at(&f, fd, "gone", 4, 2 * SIMDISK_PAGE);
     CHECK_EQ(f.os->truncate(f.os, fd, 8), 0);
-    CHECK_EQ(f.os->write(f.os, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE),
-             SIMDISK_PAGE);
+    write_at(&f, direct_fd, block_b, SIMDISK_PAGE, SIMDISK_PAGE);
     CHECK_STR(after_power_cut(&f, "x"), "aaaaaaaa");
     CHECK_EQ(text_buffer[SIMDISK_PAGE], 'b');
     for (uint64_t choice = 0; choice < 20; choice++) {

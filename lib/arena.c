@@ -55,9 +55,9 @@ struct size_class {
 
 /* Stands before every object above CLASS_BYTES_MAX. */
 struct large {
-    struct tkv_link link; /* first; in a list of the reserved or of the taken ones */
+    _Alignas(
+        16) struct tkv_link link; /* first; in a list of the reserved or of the taken */
     size_t size;
-    uint64_t unused; /* keeps the object aligned to 16 */
 };
 
 struct tkv_arena {

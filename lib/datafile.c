@@ -89,7 +89,7 @@ static void try_map(struct tkv_datafile *file, uint64_t size)
 
     if (!file->use_map || size == 0 || atomic_load(&file->map) != NULL)
         return;
-    if (file->os->map(file->os, file->fd, (size_t)size, false, &map) < 0)
+    if (tkv_os_map(file->os, file->fd, size, false, &map) < 0)
         return;
     file->map_size = (size_t)size;
     atomic_store(&file->map, map);
@@ -240,13 +240,15 @@ void tkv_datafile_touch(struct tkv_datafile *file, size_t bytes)
     const uint64_t left = file->capacity - size;
     const uint64_t to = size + (bytes < left ? bytes : left);
     const uint64_t from = file->touched > size ? file->touched : size;
-    const uintptr_t tail = (uintptr_t)atomic_load(&file->tail) - file->tail_start;
-    const uintptr_t begin = (tail + from) / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    const uintptr_t tail = (uintptr_t)atomic_load(&file->tail);
+    const uintptr_t begin =
+        (tail + (uintptr_t)(from - file->tail_start)) / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
+    const uintptr_t end = tail + (uintptr_t)(to - file->tail_start);
 
-    if (tail + file->tail_start == 0 || from >= to)
+    if (tail == 0 || from >= to)
         return;
     file->touched = to;
-    (void)madvise((void *)begin, tail + to - begin, MADV_POPULATE_WRITE); /* or it faults */
+    (void)madvise((void *)begin, end - begin, MADV_POPULATE_WRITE); /* or it faults */
 #else
     (void)file;
     (void)bytes;

@@ -116,9 +116,10 @@ enum tkv_status tkv_fail_corrupt(struct tkv_error *err, const char *file, uint64
     return TKV_CORRUPT;
 }
 
-enum tkv_status tkv_fail_memory(struct tkv_error *err, size_t size, const char *what)
+enum tkv_status tkv_fail_memory(struct tkv_error *err, uint64_t size, const char *what)
 {
-    return tkv_fail(err, TKV_NO_MEMORY, "out of memory for %zu bytes of %s", size, what);
+    return tkv_fail(err, TKV_NO_MEMORY, "out of memory for %llu bytes of %s",
+                    (unsigned long long)size, what);
 }
 
 const char *tkv_status_text(enum tkv_status status)

@@ -44,7 +44,7 @@ enum tkv_status tkv_fail_corrupt(struct tkv_error *err, const char *file, uint64
     TKV_PRINTF(5, 6) TKV_COLD;
 
 /* "out of memory for 4096 bytes of <what>". Returns TKV_NO_MEMORY. */
-enum tkv_status tkv_fail_memory(struct tkv_error *err, size_t size,
+enum tkv_status tkv_fail_memory(struct tkv_error *err, uint64_t size,
                                 const char *what) TKV_COLD;
 
 /* Say what a step has said for whose failure there was no remedy. */

@@ -38,3 +38,9 @@ int tkv_os_write_all(struct tkv_os *os, int fd, const void *data, size_t size,
     }
     return 0;
 }
+
+int tkv_os_map(struct tkv_os *os, int fd, uint64_t size, bool writable, void **ret_address)
+{
+    return size <= SIZE_MAX ? os->map(os, fd, (size_t)size, writable, ret_address)
+                            : -ENOMEM;
+}

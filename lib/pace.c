@@ -40,7 +40,7 @@ static uint64_t bytes_without_copies(struct tkv_store *store)
     return total > copies ? total - copies : 0;
 }
 
-void tkv_pace_writer(struct tkv_store *store, size_t bytes)
+void tkv_pace_writer(struct tkv_store *store, uint64_t bytes)
 {
     double step;
     uint64_t debt;

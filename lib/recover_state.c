@@ -68,16 +68,19 @@ static enum tkv_status merge_header(struct tkv_recovery *r, struct tkv_error *er
 
 /* The log of a busy store has 64 MiB or more: in huge pages the system hands them out and clears
  * them in a tenth of the time. */
-static uint8_t *new_buffer(size_t size)
+static uint8_t *new_buffer(uint64_t size)
 {
+    const uint64_t pages = tkv_round_up(size, HUGE_PAGE);
     uint8_t *bytes;
 
     if (size < HUGE_PAGE)
-        return malloc(size);
-    bytes = aligned_alloc(HUGE_PAGE, (size_t)tkv_round_up(size, HUGE_PAGE));
+        return malloc((size_t)size);
+    if (pages > SIZE_MAX)
+        return NULL;
+    bytes = aligned_alloc(HUGE_PAGE, (size_t)pages);
 #ifdef MADV_HUGEPAGE
     if (bytes != NULL)
-        (void)madvise(bytes, size, MADV_HUGEPAGE); /* only a wish */
+        (void)madvise(bytes, (size_t)size, MADV_HUGEPAGE); /* only a wish */
 #endif
     return bytes;
 }
@@ -108,9 +111,9 @@ static enum tkv_status read_log(struct tkv_recovery *r, int fd, struct tkv_error
         return tkv_fail_corrupt(err, TKV_WAL_NAME, r->log_size, 0,
                                 "the file had %llu bytes",
                                 (unsigned long long)r->header.ring_end);
-    r->log = new_buffer((size_t)r->log_size);
+    r->log = new_buffer(r->log_size);
     if (r->log == NULL)
-        return tkv_fail_memory(err, (size_t)r->log_size, "the log");
+        return tkv_fail_memory(err, r->log_size, "the log");
     result = tkv_os_read_all(os, fd, r->log, (size_t)r->log_size, 0);
     if (result < 0)
         return tkv_fail_os(err, result, TKV_WAL_NAME, "read %s", TKV_WAL_NAME);

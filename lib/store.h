@@ -462,7 +462,7 @@ void tkv_upkeep_before_wait(void *context, unsigned writers);
 /* ---- pace.c: writers and the compactor ------------------------------------------- */
 
 /* Before `bytes` are written: wait a little when the compactor is behind. */
-void tkv_pace_writer(struct tkv_store *store, size_t bytes);
+void tkv_pace_writer(struct tkv_store *store, uint64_t bytes);
 /* The compactor's token bucket: account for `bytes` copied, and sleep when that was too fast. */
 void tkv_pace_copy(struct tkv_store *store, uint64_t *bytes_copied, uint64_t *from_us,
                    size_t bytes);

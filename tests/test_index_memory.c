@@ -78,7 +78,8 @@ TEST(a_key_of_16_bytes_costs_at_most_105_and_all_comes_back)
 /* Tables of 64 KiB and more are in the arena's memory. */
 TEST(large_tables_count_once_and_stay_small_without_memory)
 {
-    const size_t tables = 256 * 64 * 1024; /* at least, for so many keys */
+    const size_t bucket = sizeof(void *) + 8;
+    const size_t tables = 256 * 4096 * bucket; /* at least, for so many keys */
     struct tkv_index *index = new_index();
     struct tkv_location found;
     struct key key;
@@ -103,6 +104,7 @@ TEST(large_tables_count_once_and_stay_small_without_memory)
     tkv_index_free(index);
 }
 
+#if UINTPTR_MAX >= UINT64_MAX /* else none is: no table has a power of two of bytes */
 /* The first shard's table doubles when it has 0.8 keys a bucket. */
 TEST(tables_of_64_kib_to_2_mib_are_in_the_arenas_memory_and_others_are_not)
 {
@@ -133,6 +135,7 @@ TEST(tables_of_64_kib_to_2_mib_are_in_the_arenas_memory_and_others_are_not)
     CHECK(tkv_index_check(index));
     tkv_index_free(index);
 }
+#endif
 
 TEST(most_of_the_memory_comes_back_while_some_keys_stay)
 {

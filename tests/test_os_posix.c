@@ -297,6 +297,25 @@ TEST(a_mapping_sees_later_writes_and_growth_and_survives_close)
     remove_dir(&f);
 }
 
+/* With pointers of 32 bits there are not so many addresses, and the lower half of the size is
+ * another one. */
+TEST(a_mapping_is_as_large_as_asked_for_or_there_is_none)
+{
+    const uint64_t size = (UINT64_C(1) << 32) + 4096;
+    struct fixture f = temp_dir();
+    const int fd = create(&f, "x");
+    void *address;
+
+    if (size > SIZE_MAX) {
+        CHECK_EQ(tkv_os_map(f.os, fd, size, false, &address), -ENOMEM);
+    } else {
+        CHECK_EQ(tkv_os_map(f.os, fd, size, false, &address), 0);
+        CHECK_EQ(f.os->unmap(f.os, address, (size_t)size), 0);
+    }
+    close_file(&f, fd);
+    remove_dir(&f);
+}
+
 TEST(a_store_is_seen_by_reads)
 {
     struct fixture f = temp_dir();

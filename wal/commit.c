@@ -161,7 +161,7 @@ enum tkv_status tkv_wal_check_usable(const struct tkv_wal *wal,
 {
     if (wal->poisoned != TKV_OK)
         return tkv_wal_fail_poisoned(wal, err);
-    if (wal->seq_next > INT64_MAX - write->count)
+    if (wal->seq_next > (uint64_t)INT64_MAX - write->count)
         return tkv_fail(err, TKV_TOO_BIG, "sequence number %llu: the store is used up",
                         (unsigned long long)wal->seq_next);
     return TKV_OK;
@@ -176,7 +176,7 @@ static enum tkv_status put_bytes(struct tkv_wal *wal, const struct tkv_wal_group
 
     if (wal->map != NULL) {
         wal->os->store(wal->os, wal->fd, wal->map, offset, b->bytes, size);
-        tkv_fetch_to_write((uintptr_t)wal->map + offset + size);
+        tkv_fetch_to_write((uintptr_t)wal->map + (uintptr_t)offset + size);
         return TKV_OK;
     }
     result = tkv_os_write_all(wal->os, wal->fd, b->bytes, size, offset);

@@ -274,10 +274,10 @@ static enum tkv_status open_file(struct tkv_wal *wal, int dir, struct tkv_error 
     if (wal->direct_fd < 0 && wal->direct_fd != -EINVAL)
         return tkv_fail_os(err, wal->direct_fd, TKV_WAL_NAME, "open %s", TKV_WAL_NAME);
     if (!wal->always) {
-        wal->map_size = (size_t)wal->size_max;
         /* Without a mapping each commit is a write, which promises the same. */
-        if (os->map(os, wal->fd, wal->map_size, true, &wal->map) < 0)
+        if (tkv_os_map(os, wal->fd, wal->size_max, true, &wal->map) < 0)
             wal->map = NULL;
+        wal->map_size = (size_t)wal->size_max;
     }
     return TKV_OK;
 }

@@ -15,7 +15,7 @@
 static bool parse(const struct order_bytes *content, struct order_manifest *m)
 {
     const uint8_t *p = content->data;
-    size_t count;
+    uint64_t count;
 
     if (content->size < MANIFEST_FILES_AT + 4 || memcmp(p, "TKVMANIF", 8) != 0)
         return false;
@@ -31,7 +31,7 @@ static bool parse(const struct order_bytes *content, struct order_manifest *m)
     m->checkpoint.seq_next = tkv_get_le64(p + 88);
     m->checkpoint.chain = tkv_get_le32(p + 96);
     m->file_count = 0;
-    m->files = order_grow(m->files, &m->file_capacity, count + 1, sizeof *m->files);
+    m->files = order_grow(m->files, &m->file_capacity, (size_t)count + 1, sizeof *m->files);
     for (p += MANIFEST_FILES_AT; m->file_count < count; p += MANIFEST_FILE)
         m->files[m->file_count++] =
             (struct tkv_manifest_file){.number = tkv_get_le64(p),

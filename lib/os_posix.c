@@ -92,7 +92,7 @@ static int sync_parent(int dir)
     return rc;
 }
 
-static int posix_open_dir(struct tkv_os *os, const char *path, bool create)
+static int real_open_dir(struct tkv_os *os, const char *path, bool create)
 {
     int dir = open_retry(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
     int rc;
@@ -112,7 +112,7 @@ static int posix_open_dir(struct tkv_os *os, const char *path, bool create)
     return rc;
 }
 
-static int posix_open_dir_at(struct tkv_os *os, int dir, const char *name, bool create)
+static int real_open_dir_at(struct tkv_os *os, int dir, const char *name, bool create)
 {
     (void)os;
     if (create && mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
@@ -120,13 +120,13 @@ static int posix_open_dir_at(struct tkv_os *os, int dir, const char *name, bool 
     return open_retry(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
-static int posix_sync_dir(struct tkv_os *os, int dir)
+static int real_sync_dir(struct tkv_os *os, int dir)
 {
     (void)os;
     return result(fsync(dir));
 }
 
-static int posix_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *context)
+static int real_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *context)
 {
     /* A descriptor of our own: a duplicate would share its position with every other list
      * of this directory. */
@@ -153,13 +153,13 @@ static int posix_list(struct tkv_os *os, int dir, tkv_os_name_fn *fn, void *cont
     return rc;
 }
 
-static int posix_rename(struct tkv_os *os, int dir, const char *from, const char *to)
+static int real_rename(struct tkv_os *os, int dir, const char *from, const char *to)
 {
     (void)os;
     return result(renameat(dir, from, dir, to));
 }
 
-static int posix_unlink(struct tkv_os *os, int dir, const char *name)
+static int real_unlink(struct tkv_os *os, int dir, const char *name)
 {
     (void)os;
     return result(unlinkat(dir, name, 0));
@@ -181,7 +181,7 @@ static bool is_remote_type(uint32_t type)
     }
 }
 
-static int posix_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_info)
+static int real_fs_info(struct tkv_os *os, int dir, struct tkv_os_fs_info *ret_info)
 {
     struct statvfs space;
     struct statfs type;
@@ -218,7 +218,7 @@ static int open_flags(unsigned flags)
     return f;
 }
 
-static int posix_open(struct tkv_os *os, int dir, const char *name, unsigned flags)
+static int real_open(struct tkv_os *os, int dir, const char *name, unsigned flags)
 {
     const int fd = open_retry(dir, name, open_flags(flags));
     struct stat st;
@@ -241,7 +241,7 @@ static int posix_open(struct tkv_os *os, int dir, const char *name, unsigned fla
     return rc;
 }
 
-static int posix_close(struct tkv_os *os, int fd)
+static int real_close(struct tkv_os *os, int fd)
 {
     (void)os;
     /* Forgotten before it is closed: afterwards the number may be another thread's. */
@@ -249,8 +249,8 @@ static int posix_close(struct tkv_os *os, int fd)
     return result(close(fd));
 }
 
-static int64_t posix_read(struct tkv_os *os, int fd, void *buffer, size_t size,
-                          uint64_t offset)
+static int64_t real_read(struct tkv_os *os, int fd, void *buffer, size_t size,
+                         uint64_t offset)
 {
     ssize_t n;
 
@@ -272,8 +272,8 @@ static int check_size_limit(uint64_t end)
     return end > limit.rlim_cur ? -EFBIG : 0;
 }
 
-static int64_t posix_write(struct tkv_os *os, int fd, const void *data, size_t size,
-                           uint64_t offset)
+static int64_t real_write(struct tkv_os *os, int fd, const void *data, size_t size,
+                          uint64_t offset)
 {
     const int rc = check_size_limit(offset + size);
     ssize_t n;
@@ -287,13 +287,13 @@ static int64_t posix_write(struct tkv_os *os, int fd, const void *data, size_t s
     return n < 0 ? -errno : n;
 }
 
-static int posix_sync(struct tkv_os *os, int fd)
+static int real_sync(struct tkv_os *os, int fd)
 {
     (void)os;
     return result(fdatasync(fd));
 }
 
-static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
+static int real_truncate(struct tkv_os *os, int fd, uint64_t size)
 {
     struct stat info;
     int rc;
@@ -310,7 +310,7 @@ static int posix_truncate(struct tkv_os *os, int fd, uint64_t size)
     return rc;
 }
 
-static int posix_allocate(struct tkv_os *os, int fd, uint64_t size)
+static int real_allocate(struct tkv_os *os, int fd, uint64_t size)
 {
     int rc = check_size_limit(size);
 
@@ -327,7 +327,7 @@ static int posix_allocate(struct tkv_os *os, int fd, uint64_t size)
 #endif
 }
 
-static int posix_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
+static int real_file_size(struct tkv_os *os, int fd, uint64_t *ret_size)
 {
     struct stat st;
 
@@ -349,7 +349,7 @@ static int begin_write_back(int fd)
 #endif
 }
 
-static int posix_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
+static int real_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
 {
     int posix_advice = POSIX_FADV_NORMAL;
 
@@ -372,8 +372,8 @@ static int posix_advise(struct tkv_os *os, int fd, enum tkv_os_advice advice)
 
 /* Mappings ----------------------------------------------------------------------------- */
 
-static int posix_map(struct tkv_os *os, int fd, size_t size, bool writable,
-                     void **ret_address)
+static int real_map(struct tkv_os *os, int fd, size_t size, bool writable,
+                    void **ret_address)
 {
     const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *address = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
@@ -389,14 +389,14 @@ static int posix_map(struct tkv_os *os, int fd, size_t size, bool writable,
     return 0;
 }
 
-static int posix_unmap(struct tkv_os *os, void *address, size_t size)
+static int real_unmap(struct tkv_os *os, void *address, size_t size)
 {
     (void)os;
     return result(munmap(address, size));
 }
 
-static void posix_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
-                        const void *data, size_t size)
+static void real_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
+                       const void *data, size_t size)
 {
     (void)os;
     (void)fd;
@@ -405,7 +405,7 @@ static void posix_store(struct tkv_os *os, int fd, void *map, uint64_t offset,
 
 /* Clocks and chance -------------------------------------------------------------------- */
 
-static int posix_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms)
+static int real_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms)
 {
     struct timespec now;
 
@@ -416,7 +416,7 @@ static int posix_wall_clock_ms(struct tkv_os *os, uint64_t *ret_ms)
     return 0;
 }
 
-static int posix_monotonic_us(struct tkv_os *os, uint64_t *ret_us)
+static int real_monotonic_us(struct tkv_os *os, uint64_t *ret_us)
 {
     struct timespec now;
 
@@ -427,7 +427,7 @@ static int posix_monotonic_us(struct tkv_os *os, uint64_t *ret_us)
     return 0;
 }
 
-static int posix_random(struct tkv_os *os, void *buffer, size_t size)
+static int real_random(struct tkv_os *os, void *buffer, size_t size)
 {
     uint8_t *at = buffer;
 
@@ -449,29 +449,29 @@ static int posix_random(struct tkv_os *os, void *buffer, size_t size)
 struct tkv_os *tkv_os_posix(void)
 {
     static struct tkv_os os = {
-        .open_dir = posix_open_dir,
-        .open_dir_at = posix_open_dir_at,
-        .sync_dir = posix_sync_dir,
-        .list = posix_list,
-        .rename = posix_rename,
-        .unlink = posix_unlink,
-        .fs_info = posix_fs_info,
-        .open = posix_open,
-        .close = posix_close,
-        .read = posix_read,
-        .write = posix_write,
-        .sync = posix_sync,
-        .truncate = posix_truncate,
-        .allocate = posix_allocate,
-        .file_size = posix_file_size,
-        .advise = posix_advise,
-        .map = posix_map,
-        .unmap = posix_unmap,
-        .store = posix_store,
+        .open_dir = real_open_dir,
+        .open_dir_at = real_open_dir_at,
+        .sync_dir = real_sync_dir,
+        .list = real_list,
+        .rename = real_rename,
+        .unlink = real_unlink,
+        .fs_info = real_fs_info,
+        .open = real_open,
+        .close = real_close,
+        .read = real_read,
+        .write = real_write,
+        .sync = real_sync,
+        .truncate = real_truncate,
+        .allocate = real_allocate,
+        .file_size = real_file_size,
+        .advise = real_advise,
+        .map = real_map,
+        .unmap = real_unmap,
+        .store = real_store,
         .lock = tkv_os_posix_lock,
-        .wall_clock_ms = posix_wall_clock_ms,
-        .monotonic_us = posix_monotonic_us,
-        .random = posix_random,
+        .wall_clock_ms = real_wall_clock_ms,
+        .monotonic_us = real_monotonic_us,
+        .random = real_random,
     };
 
     return &os; /* never written: the table's type is not const because others keep state */

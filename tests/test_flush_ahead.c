@@ -10,6 +10,7 @@
 #include "small_store.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 TEST_MAIN
 
@@ -493,6 +494,7 @@ TEST(the_disk_is_not_full_while_a_compaction_uses_the_reserve)
 
 /* ---- Memory ahead of the records ------------------------------------------------------------ */
 
+#ifdef MADV_POPULATE_WRITE             /* else nothing is asked for */
 static uintptr_t asked_from, asked_to; /* of the system, last */
 static unsigned times_asked;
 
@@ -559,3 +561,4 @@ TEST(a_file_without_a_memory_tail_asks_for_no_memory)
     tkv_datafile_release(file);
     simdisk_free(disk);
 }
+#endif

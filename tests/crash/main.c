@@ -220,10 +220,12 @@ static void init_process(struct process *p, const struct settings *settings,
     };
     for (size_t i = 0; i < workload_count; i++)
         p->next_sequence[i] = number;
+#ifdef M_MMAP_THRESHOLD /* musl has no such thing */
     /* Memory that was given back is wanted again at once. */
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)mallopt(M_TOP_PAD, 16 << 20);
+#endif
 }
 
 /* ---- All of them ------------------------------------------------------------------------- */

@@ -6,10 +6,11 @@
 
 void *__real_calloc(size_t count, size_t size);
 void __real_free(void *memory);
-void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *memory, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void __wrap_free(void *memory);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *memory, size_t size);
 
@@ -26,11 +27,16 @@ void __wrap_free(void *memory)
         __real_free(memory);
 }
 
-void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *pages = fd == -1 ? opening_take_pages(size) : NULL;
 
-    return pages != NULL ? pages : __real_mmap64(at, size, protection, flags, fd, offset);
+    return pages != NULL ? pages : __real_mmap(at, size, protection, flags, fd, offset);
+}
+
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
 }
 
 int __wrap_munmap(void *memory, size_t size)

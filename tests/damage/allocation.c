@@ -14,13 +14,14 @@ void *__real_realloc(void *memory, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_calloc(size_t count, size_t size);
 void __real_free(void *memory);
-void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *at, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t size);
 
@@ -87,15 +88,20 @@ static int is_address_space(int flags)
     return (flags & MAP_NORESERVE) != 0;
 }
 
-void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *memory = fd == -1 ? opening_take_pages(size) : NULL;
 
     if (memory == NULL)
-        memory = __real_mmap64(at, size, protection, flags, fd, offset);
+        memory = __real_mmap(at, size, protection, flags, fd, offset);
     if (memory == MAP_FAILED || is_address_space(flags))
         return memory;
     return took(memory, size);
+}
+
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, size, protection, flags, fd, offset);
 }
 
 #define ADDRESS_SPACE ((size_t)64 << 20)

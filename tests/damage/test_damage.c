@@ -162,9 +162,11 @@ int main(int argc, char **argv)
                 argv[0]);
         return 2;
     }
+#ifdef M_MMAP_THRESHOLD /* musl has no such thing */
     /* Blocks of a few hundred kilobytes come and go with each store: keep them. */
     (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 64 << 20);
+#endif
     for (size_t i = 0; i < SAMPLES; i++) {
         samples[i] = sample_new(recipes[i].name, recipes[i].durability,
                                 recipes[i].is_closed, options.seed * SAMPLES + i);

@@ -494,7 +494,6 @@ TEST(the_disk_is_not_full_while_a_compaction_uses_the_reserve)
 
 /* ---- Memory ahead of the records ------------------------------------------------------------ */
 
-#ifdef MADV_POPULATE_WRITE             /* else nothing is asked for */
 static uintptr_t asked_from, asked_to; /* of the system, last */
 static unsigned times_asked;
 
@@ -508,6 +507,8 @@ int __wrap_madvise(void *at, size_t size, int advice)
     asked_to = (uintptr_t)at + size;
     return 0;
 }
+
+#ifdef MADV_POPULATE_WRITE /* else nothing is asked for */
 
 /* The memory of the file's bytes from `from` to `to` has been asked for, and not much else. */
 static void check_asked(struct tkv_datafile *file, uint64_t from, uint64_t to)
@@ -545,6 +546,8 @@ TEST(memory_for_what_comes_next_is_asked_for_once_and_not_beyond_the_file)
     simdisk_free(disk);
 }
 
+#endif
+
 /* As one that is full and on disk. */
 TEST(a_file_without_a_memory_tail_asks_for_no_memory)
 {
@@ -561,4 +564,3 @@ TEST(a_file_without_a_memory_tail_asks_for_no_memory)
     tkv_datafile_release(file);
     simdisk_free(disk);
 }
-#endif

@@ -352,6 +352,38 @@ TEST(a_growth_whose_fate_is_unknown_poisons_the_log)
     }
 }
 
+static struct tkv_wal *poisoned_meanwhile;
+static int64_t (*write_below)(struct tkv_os *os, int fd, const void *data, size_t size,
+                              uint64_t offset);
+
+static int64_t write_while_a_sync_fails(struct tkv_os *os, int fd, const void *data,
+                                        size_t size, uint64_t offset)
+{
+    tkv_wal_poison(poisoned_meanwhile, TKV_IO);
+    return write_below(os, fd, data, size, offset);
+}
+
+/* The system has told the other one of the lost pages, and would call this sync a success. */
+TEST(a_growth_during_which_another_sync_fails_is_not_synced)
+{
+    const uint64_t before = START + BLOCKS * BLOCK;
+    struct owner o;
+
+    make_disk(&o);
+    o.disk->no_direct_sync = true;
+    CHECK_OK(open_log(&o, true, START + 2 * BLOCKS * BLOCK));
+    poisoned_meanwhile = &o.wal;
+    write_below = o.disk->os.write;
+    o.disk->os.write = write_while_a_sync_fails;
+    simdisk_trace(o.disk);
+    CHECK_EQ(tkv_wal_grow(&o.wal, before + 8 * BLOCK, &err), TKV_IO);
+    CHECK(strstr(o.disk->trace, "write wal.log") != NULL);
+    CHECK(strstr(o.disk->trace, "sync") == NULL);
+    CHECK_EQ(state_of(&o).end, before);
+    o.disk->os.write = write_below;
+    end(&o);
+}
+
 TEST(without_memory_a_log_is_not_made_and_does_not_grow)
 {
     const struct tkv_wal_header header = header_with(1);

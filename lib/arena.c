@@ -53,10 +53,10 @@ struct size_class {
     uint32_t capacity; /* objects in a page */
 };
 
-/* Stands before every object above CLASS_BYTES_MAX. */
+/* Stands before every object above CLASS_BYTES_MAX, in a list of the reserved or of the taken
+ * ones. */
 struct large {
-    _Alignas(
-        16) struct tkv_link link; /* first; in a list of the reserved or of the taken */
+    _Alignas(max_align_t) struct tkv_link link; /* first */
     size_t size;
 };
 

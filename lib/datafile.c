@@ -76,6 +76,10 @@ static enum tkv_status open_checked(struct tkv_datafile *file, int dir,
         return tkv_fail_corrupt(err, file->name, size, 0, "%llu bytes where %s says %llu",
                                 (unsigned long long)size, TKV_MANIFEST_NAME,
                                 (unsigned long long)entry->durable_size);
+    if (entry->durable_size > SIZE_MAX / 4) /* with pointers of 32 bits; none is so large */
+        return tkv_fail(err, TKV_UNSUPPORTED,
+                        "%s has %llu bytes, more than can be read here", file->name,
+                        (unsigned long long)entry->durable_size);
     result = tkv_os_read_all(file->os, file->fd, header, sizeof header, 0);
     if (result < 0)
         return tkv_fail_os(err, result, file->name, "read the header of %s", file->name);
@@ -100,7 +104,7 @@ void tkv_datafile_unmap(struct tkv_datafile *file)
     uint8_t *map = atomic_exchange(&file->map, NULL);
 
     if (map != NULL)
-        (void)file->os->unmap(file->os, map, file->map_size);
+        tkv_os_unmap(file->os, map, file->map_size);
 }
 
 static void adopt_entry(struct tkv_datafile *file, const struct tkv_manifest_file *entry)

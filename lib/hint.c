@@ -184,9 +184,9 @@ static enum tkv_status read_whole(struct tkv_os *os, int fd, const char *name,
     if (size < HEADER_SIZE + FOOTER_SIZE || size > hint_size_max(data_size))
         return tkv_fail_corrupt(err, name, size, 0,
                                 "no hint of that data file has that size");
-    hint = malloc(sizeof *hint + (size_t)size);
+    hint = size < SIZE_MAX / 2 ? malloc(sizeof *hint + (size_t)size) : NULL;
     if (hint == NULL)
-        return tkv_fail_memory(err, sizeof *hint + (size_t)size, "a hint");
+        return tkv_fail_memory(err, sizeof *hint + size, "a hint");
     hint->size = (size_t)size;
     result = tkv_os_read_all(os, fd, hint->bytes, hint->size, 0);
     if (result < 0) {

@@ -87,7 +87,7 @@ static struct memory new_memory(struct tkv_index *index, struct shard *shard, un
     if (pages != 0)
         memory.buckets = take_pages(index, pages, &memory.chunk);
     else if (log2 > FIRST_LOG2)
-        memory.buckets = aligned_alloc(LINE, size);
+        memory.buckets = aligned_alloc(LINE, (size + LINE - 1) / LINE * LINE);
     if (memory.buckets != NULL)
         memset(memory.buckets, 0, size);
     return memory;

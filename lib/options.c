@@ -12,6 +12,9 @@ static enum tkv_status check_range(const char *name, uint64_t value, uint64_t le
                     (unsigned long long)most);
 }
 
+/* An opening reads the log into memory. */
+#define WAL_SIZE_MAX (SIZE_MAX < UINT64_MAX ? UINT64_C(512) << 20 : UINT64_C(16) << 30)
+
 static enum tkv_status check_ranges(const struct tkv_options *options,
                                     struct tkv_error *err)
 {
@@ -29,7 +32,7 @@ static enum tkv_status check_ranges(const struct tkv_options *options,
         {"data_file_size_max", options->data_file_size_max, options->data_file_size_min,
          512u * 1024 * 1024                                                                                 },
         {"compact_size_min",   options->compact_size_min,   0,                           INT64_MAX          },
-        {"wal_size_max",       options->wal_size_max,       64u * 1024,                  UINT64_C(16) << 30 },
+        {"wal_size_max",       options->wal_size_max,       64u * 1024,                  WAL_SIZE_MAX       },
         {"idle_poll_us",       options->idle_poll_us,       0,                           10000              },
         {"expected_keys",      options->expected_keys,      0,                           UINT64_C(1) << 40  },
     };

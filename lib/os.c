@@ -39,8 +39,56 @@ int tkv_os_write_all(struct tkv_os *os, int fd, const void *data, size_t size,
     return 0;
 }
 
+/* ---- Addresses ------------------------------------------------------------------- */
+
+#if SIZE_MAX < UINT64_MAX
+#include <stdatomic.h>
+
+/* With pointers of 32 bits the rest is for the index, the files' tails and the application. */
+#define MAPPED_MAX (SIZE_MAX / 4)
+
+static atomic_uint_least64_t mapped; /* by all stores */
+
+static bool take_addresses(uint64_t size)
+{
+    if (size <= MAPPED_MAX && atomic_fetch_add(&mapped, size) <= MAPPED_MAX - size)
+        return true;
+    if (size <= MAPPED_MAX)
+        atomic_fetch_sub(&mapped, size);
+    return false;
+}
+
+static void give_addresses(uint64_t size)
+{
+    atomic_fetch_sub(&mapped, size);
+}
+#else
+static bool take_addresses(uint64_t size)
+{
+    (void)size;
+    return true;
+}
+
+static void give_addresses(uint64_t size)
+{
+    (void)size;
+}
+#endif
+
 int tkv_os_map(struct tkv_os *os, int fd, uint64_t size, bool writable, void **ret_address)
 {
-    return size <= SIZE_MAX ? os->map(os, fd, (size_t)size, writable, ret_address)
-                            : -ENOMEM;
+    int result;
+
+    if (!take_addresses(size))
+        return -ENOMEM;
+    result = os->map(os, fd, (size_t)size, writable, ret_address);
+    if (result < 0)
+        give_addresses(size);
+    return result;
+}
+
+void tkv_os_unmap(struct tkv_os *os, void *address, uint64_t size)
+{
+    (void)os->unmap(os, address, (size_t)size); /* fails for what was not mapped only */
+    give_addresses(size);
 }

@@ -114,7 +114,9 @@ int tkv_os_read_all(struct tkv_os *os, int fd, void *buffer, size_t size, uint64
 int tkv_os_write_all(struct tkv_os *os, int fd, const void *data, size_t size,
                      uint64_t offset);
 
-/* os->map(), which -ENOMEM refuses as well when there are not so many addresses. */
+/* os->map() and os->unmap(). With pointers of 32 bits all mappings together have at most a
+ * quarter of the addresses: -ENOMEM beyond that. */
 int tkv_os_map(struct tkv_os *os, int fd, uint64_t size, bool writable, void **ret_address);
+void tkv_os_unmap(struct tkv_os *os, void *address, uint64_t size);
 
 #endif

@@ -230,7 +230,8 @@ struct tkv_options {
     uint64_t wal_size_max;  /* cap of wal.log, which grows on demand from 1 MiB or the cap,
                               whichever is less; tkv_close() gives back what is above 1 MiB
                               and above an eighth of the cap. Values above a quarter of the
-                              cap are stored beside the log. [64 KiB, 16 GiB] */
+                              cap are stored beside the log. [64 KiB, 16 GiB; 512 MiB with
+                              pointers of 32 bits] */
     uint64_t expected_keys; /* size the index for so many keys at once; 0 does not. */
     /* ALWAYS, Linux: for so long after a group of one or few writers went to the device, keep a
      * processor awake with a thread that runs where nobody else in its control group wants to

@@ -160,6 +160,8 @@ TEST(an_option_out_of_range_is_refused_by_name)
     CHECK_REFUSED(idle_poll_us, 10001);
     CHECK_REFUSED(wal_size_max, 65535);
     CHECK_REFUSED(wal_size_max, (UINT64_C(16) << 30) + 1);
+    if (SIZE_MAX < UINT64_MAX)
+        CHECK_REFUSED(wal_size_max, (UINT64_C(512) << 20) + 1);
 #undef CHECK_REFUSED
     CHECK_EQ(f.disk->calls, 0);
     simdisk_free(f.disk);

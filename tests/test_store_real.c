@@ -66,26 +66,6 @@ static void end_real(struct place *p)
     remove_tree(p->directory);
 }
 
-/* Where it cannot be mapped whole, with pointers of 32 bits, each commit is a write. */
-TEST(a_log_may_be_allowed_more_bytes_than_32_bits_hold)
-{
-    struct place p = begin_real();
-    char value[1000] = {0};
-    size_t size;
-
-    p.options.durability = TKV_DURABILITY_NONE;
-    p.options.wal_size_max = (UINT64_C(1) << 32) + TKV_BLOCK_SIZE;
-    reopen_real(&p);
-    for (unsigned i = 0; i < 5000; i++)
-        CHECK_OK(tkv_put(p.store, tkv_bytes(&i, sizeof i), tkv_bytes(value, sizeof value),
-                         &err));
-    reopen_real(&p);
-    for (unsigned i = 0; i < 5000; i++)
-        CHECK_OK(
-            tkv_get(p.store, tkv_bytes(&i, sizeof i), value, sizeof value, &size, &err));
-    end_real(&p);
-}
-
 TEST(a_value_of_100_mb_makes_the_round_trip)
 {
     const size_t size = 100u * 1000 * 1000 + 13;

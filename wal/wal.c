@@ -277,7 +277,6 @@ static enum tkv_status open_file(struct tkv_wal *wal, int dir, struct tkv_error 
         /* Without a mapping each commit is a write, which promises the same. */
         if (tkv_os_map(os, wal->fd, wal->size_max, true, &wal->map) < 0)
             wal->map = NULL;
-        wal->map_size = (size_t)wal->size_max;
     }
     return TKV_OK;
 }
@@ -303,7 +302,7 @@ void tkv_wal_abandon(struct tkv_wal *wal)
     if (wal->os == NULL)
         return;
     if (wal->map != NULL)
-        (void)wal->os->unmap(wal->os, wal->map, wal->map_size);
+        tkv_os_unmap(wal->os, wal->map, wal->size_max);
     if (wal->direct_fd >= 0)
         (void)wal->os->close(wal->os, wal->direct_fd);
     if (wal->fd >= 0)

@@ -122,7 +122,6 @@ struct tkv_wal {
     int fd;        /* buffered: maps, grows, syncs */
     int direct_fd; /* writes that are durable when they return; -1 where that is refused */
     void *map;     /* of the whole file up to its cap, relaxed modes only; or NULL */
-    size_t map_size;
     uint64_t size_max;
     size_t group_size_max; /* a group stops growing here unless one write is larger */
 

@@ -51,10 +51,11 @@ static atomic_uint_least64_t mapped; /* by all stores */
 
 static bool take_addresses(uint64_t size)
 {
-    if (size <= MAPPED_MAX && atomic_fetch_add(&mapped, size) <= MAPPED_MAX - size)
+    if (size > MAPPED_MAX)
+        return false;
+    if (atomic_fetch_add(&mapped, size) <= MAPPED_MAX - size)
         return true;
-    if (size <= MAPPED_MAX)
-        atomic_fetch_sub(&mapped, size);
+    atomic_fetch_sub(&mapped, size);
     return false;
 }
 
@@ -89,6 +90,6 @@ int tkv_os_map(struct tkv_os *os, int fd, uint64_t size, bool writable, void **r
 
 void tkv_os_unmap(struct tkv_os *os, void *address, uint64_t size)
 {
-    (void)os->unmap(os, address, (size_t)size); /* fails for what was not mapped only */
-    give_addresses(size);
+    if (os->unmap(os, address, (size_t)size) == 0)
+        give_addresses(size); /* else they stay taken, and there is nobody to tell */
 }

@@ -144,8 +144,8 @@ struct tkv_wal {
     unsigned filling; /* which of them */
     struct tkv_wal_counters counters;
 
-    struct tkv_mutex
-        sync_lock;  /* one sync of `fd` at a time, and its poison; before lock */
+    /* One sync of `fd` at a time, and the poison when it fails; taken before `lock`. */
+    struct tkv_mutex sync_lock;
     uint8_t *block; /* 4096 aligned bytes for header blocks; the owner serialises
                        header writes */
 };

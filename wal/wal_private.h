@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wal_private.h - what wal.c, the log as a file, commit.c, the log as a row of groups, and
- * lead.c, the log as a queue of writers, share. Private to those three.
+ * wal_private.h - what wal.c, the log as a file, grow.c, its blocks, commit.c, the log as a row
+ * of groups, and lead.c, the log as a queue of writers, share. Private to those four.
  */
 #ifndef TKV_WAL_PRIVATE_H
 #define TKV_WAL_PRIVATE_H
@@ -15,6 +15,8 @@ void tkv_wal_poison_locked(struct tkv_wal *wal, enum tkv_status status)
     TKV_REQUIRES(wal->lock);
 enum tkv_status tkv_wal_fail_poisoned(const struct tkv_wal *wal, struct tkv_error *err);
 
+/* Sync the file, unless the log is poisoned; a failure poisons it. Returns a negative errno then. */
+int tkv_wal_sync_file(struct tkv_wal *wal);
 /* Durable when it returns 0; else a negative errno, and nobody knows what is on disk. */
 int tkv_wal_write_durably(struct tkv_wal *wal, const void *bytes, size_t size,
                           uint64_t offset);

@@ -28,8 +28,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "seeded_bugs"))
 from altered_build import AlteredBuild, run_check  # noqa: E402
 from mutate import mutants  # noqa: E402
 
-CORE = ["wal/commit.c", "wal/lead.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "lib/recover.c",
-        "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/manifest_file.c", "lib/flush.c",
+CORE = ["wal/commit.c", "wal/lead.c", "wal/group.c", "wal/replay.c", "wal/ring.c", "wal/wal.c", "wal/grow.c",
+        "lib/recover.c", "lib/recover_state.c", "lib/recover_files.c", "lib/manifest.c", "lib/manifest_file.c", "lib/flush.c",
         "lib/checkpoint_state.c", "lib/checkpoint.c", "compactor/copy.c", "compactor/pick.c", "compactor/tombstones.c",
         "compactor/worker.c", "lib/reclaim.c", "lib/condemned.c", "lib/survivors.c",
         "lib/retire.c", "lib/removed.c", "lib/judge.c"]
@@ -37,6 +37,7 @@ UNITS = {"wal/group.c": ["test_group", "test_replay"],
          "wal/replay.c": ["test_replay", "test_log"],
          "wal/ring.c": ["test_ring", "test_log"],
          "wal/wal.c": ["test_wal", "test_wal_commit", "test_wal_writers", "test_log"],
+         "wal/grow.c": ["test_wal", "test_log", "test_checkpoint"],
          "wal/commit.c": ["test_wal_commit", "test_wal", "test_wal_writers", "test_log"],
          "wal/lead.c": ["test_wal_commit", "test_wal", "test_wal_writers", "test_log"],
          "lib/recover.c": ["test_recover", "test_recover_headers", "test_recover_growing", "test_recover_log",

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * datafile.c - a data file made, opened, mapped and read. datafile_append.c has the memory that
+ * receives records, datafile_write.c how they get to disk.
+ */
 #include "datafile.h"
 
 #include "bytes.h"
@@ -8,7 +12,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 /* ---- Making and opening -------------------------------------------------------------- */
 
@@ -86,8 +89,7 @@ static enum tkv_status open_checked(struct tkv_datafile *file, int dir,
     return tkv_datafile_header_check(header, uuid, file->name, entry, &file->seq_base, err);
 }
 
-/* Reading through a mapping is a matter of speed: without one, pread serves. */
-static void try_map(struct tkv_datafile *file, uint64_t size)
+void tkv_datafile_map(struct tkv_datafile *file, uint64_t size)
 {
     void *map;
 
@@ -154,7 +156,7 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
     if (entry->sealed)
         tkv_datafile_settle(file);
     else
-        try_map(file, entry->durable_size);
+        tkv_datafile_map(file, entry->durable_size);
     *ret_file = file;
     return TKV_OK;
 }
@@ -169,7 +171,7 @@ enum tkv_status tkv_datafile_reopen_tail(struct tkv_datafile *file, uint64_t cap
     capacity = tkv_round_up(capacity, TKV_BLOCK_SIZE);
     assert(capacity > start);
     tkv_datafile_unmap(file); /* nobody reads yet, and it may grow */
-    try_map(file, capacity);
+    tkv_datafile_map(file, capacity);
     tail = malloc((size_t)(capacity - start));
     if (tail == NULL)
         return tkv_fail_memory(err, (size_t)(capacity - start), "an active data file");
@@ -213,197 +215,6 @@ void tkv_datafile_release(struct tkv_datafile *file)
     free(atomic_load(&file->tail));
     tkv_superseded_forget(&file->superseded);
     free(file);
-}
-
-/* ---- Appending ----------------------------------------------------------------------- */
-
-uint64_t tkv_datafile_room(const struct tkv_datafile *file)
-{
-    const uint64_t size = atomic_load_explicit(&file->size, memory_order_relaxed);
-
-    return atomic_load(&file->sealed) ? 0 : file->capacity - size;
-}
-
-uint64_t tkv_datafile_append(struct tkv_datafile *file, const void *bytes, size_t size)
-{
-    const uint64_t offset = atomic_load_explicit(&file->size, memory_order_relaxed);
-    uint8_t *at = atomic_load_explicit(&file->tail, memory_order_relaxed) +
-                  (offset - file->tail_start);
-
-    assert(size <= file->capacity - offset);
-    memcpy(at, bytes, size);
-    tkv_fetch_to_write((uintptr_t)at + size);
-    atomic_store_explicit(&file->size, offset + size, memory_order_release);
-    return offset;
-}
-
-void tkv_datafile_touch(struct tkv_datafile *file, size_t bytes)
-{
-#ifdef MADV_POPULATE_WRITE
-    const uint64_t size = atomic_load_explicit(&file->size, memory_order_acquire);
-    const uint64_t left = file->capacity - size;
-    const uint64_t to = size + (bytes < left ? bytes : left);
-    const uint64_t from = file->touched > size ? file->touched : size;
-    const uintptr_t tail = (uintptr_t)atomic_load(&file->tail);
-    const uintptr_t begin =
-        (tail + (uintptr_t)(from - file->tail_start)) / TKV_BLOCK_SIZE * TKV_BLOCK_SIZE;
-    const uintptr_t end = tail + (uintptr_t)(to - file->tail_start);
-
-    if (tail == 0 || from >= to)
-        return;
-    file->touched = to;
-    (void)madvise((void *)begin, end - begin, MADV_POPULATE_WRITE); /* or it faults */
-#else
-    (void)file;
-    (void)bytes;
-#endif
-}
-
-/* One writer at a time: plain loads and stores suffice, atomic for those who look on. */
-static void lower(_Atomic uint64_t *counter, uint64_t value)
-{
-    if (value < atomic_load_explicit(counter, memory_order_relaxed))
-        atomic_store_explicit(counter, value, memory_order_relaxed);
-}
-
-void tkv_datafile_note_record(struct tkv_datafile *file, uint64_t offset, uint64_t seq,
-                              bool is_delete)
-{
-    if (atomic_load_explicit(&file->seq_min, memory_order_relaxed) == 0)
-        atomic_store_explicit(&file->seq_min, seq, memory_order_relaxed);
-    lower(&file->seq_min, seq);
-    if (seq > atomic_load_explicit(&file->seq_max, memory_order_relaxed))
-        atomic_store_explicit(&file->seq_max, seq, memory_order_relaxed);
-    if (!is_delete)
-        lower(&file->seq_min_put, seq);
-    tkv_usage_add_alone(&file->usage.records, 1);
-    tkv_usage_add_alone(&file->record_sum, tkv_datafile_record_share(offset, seq));
-}
-
-void tkv_datafile_rewind(struct tkv_datafile *file, uint64_t size, uint64_t records,
-                         uint64_t record_sum)
-{
-    assert(size >= file->durable);
-    atomic_store(&file->size, size);
-    if (atomic_load(&file->written) > size)
-        atomic_store(&file->written, size);
-    atomic_store(&file->usage.records, records);
-    atomic_store(&file->record_sum, record_sum);
-}
-
-uint64_t tkv_datafile_pad(struct tkv_datafile *file)
-{
-    const uint64_t size = atomic_load(&file->size);
-    const uint64_t padded = tkv_round_up(size, TKV_BLOCK_SIZE);
-
-    if (padded != size && !atomic_load(&file->sealed)) {
-        memset(atomic_load(&file->tail) + (size - file->tail_start), 0,
-               (size_t)(padded - size));
-        atomic_store_explicit(&file->size, padded, memory_order_release);
-        return padded;
-    }
-    return size;
-}
-
-/* ---- To disk ------------------------------------------------------------------------- */
-
-static enum tkv_status create(struct tkv_datafile *file, int dir, bool *ret_created,
-                              struct tkv_error *err)
-{
-    if (file->fd >= 0)
-        return TKV_OK;
-    assert(!file->exists); /* a descriptor is closed only when nothing will be written */
-    file->fd = file->os->open(file->os, dir, file->name,
-                              TKV_OS_WRITE | TKV_OS_CREATE | TKV_OS_TRUNCATE);
-    if (file->fd < 0) {
-        const int result = file->fd;
-
-        file->fd = -1;
-        return tkv_fail_os(err, result, file->name, "create %s", file->name);
-    }
-    (void)file->os->advise(file->os, file->fd, TKV_OS_RANDOM); /* advice only */
-    file->exists = true;
-    *ret_created = true;
-    return TKV_OK;
-}
-
-enum tkv_status tkv_datafile_write(struct tkv_datafile *file, int dir, uint64_t target,
-                                   bool *ret_created, struct tkv_error *err)
-{
-    uint64_t at = atomic_load(&file->written);
-    const uint8_t *tail = atomic_load(&file->tail);
-    enum tkv_status status;
-
-    if (at >= target)
-        return TKV_OK;
-    status = create(file, dir, ret_created, err);
-    while (status == TKV_OK && at < target) {
-        const uint64_t end = at + TKV_PIECE_SIZE - at % TKV_PIECE_SIZE;
-        const size_t size = (size_t)((target < end ? target : end) - at);
-        const int result =
-            tkv_os_write_all(file->os, file->fd, tail + (at - file->tail_start), size, at);
-
-        if (result < 0)
-            return tkv_fail_os(err, result, file->name,
-                               "write %zu bytes at offset %llu of %s", size,
-                               (unsigned long long)at, file->name);
-        at += size;
-        atomic_store_explicit(&file->written, at, memory_order_release);
-    }
-    return status;
-}
-
-enum tkv_status tkv_datafile_sync(struct tkv_datafile *file, struct tkv_error *err)
-{
-    const int result = file->os->sync(file->os, file->fd);
-
-    return result < 0 ? tkv_fail_lost(err, result, file->name, "sync %s", file->name)
-                      : TKV_OK;
-}
-
-static void close_if_mapped(struct tkv_datafile *file)
-{
-    if (file->fd < 0 || !atomic_load(&file->sealed) || atomic_load(&file->tail) != NULL)
-        return;
-    if (atomic_load(&file->map) == NULL || file->map_size < atomic_load(&file->size))
-        return;
-    (void)file->os->close(file->os, file->fd); /* durable, and the mapping stays */
-    file->fd = -1;
-}
-
-void tkv_datafile_settle(struct tkv_datafile *file)
-{
-    try_map(file, atomic_load(&file->size));
-    close_if_mapped(file);
-}
-
-bool tkv_datafile_is_settled(struct tkv_datafile *file)
-{
-    return atomic_load(&file->tail) != NULL && atomic_load(&file->sealed) &&
-           file->durable_sealed && file->durable == atomic_load(&file->size);
-}
-
-bool tkv_datafile_retire_tail(struct tkv_datafile *file)
-{
-    uint8_t *tail = atomic_load(&file->tail);
-
-    if (!tkv_datafile_is_settled(file))
-        return false;
-    try_map(file, atomic_load(&file->size));
-    file->retired_tail = tail;
-    atomic_store(&file->tail, NULL);
-    return true;
-}
-
-void tkv_datafile_free_tail(struct tkv_datafile *file)
-{
-    /* Pins may lend bytes of it, and a walk may be reading by the descriptor; nobody new can,
-     * so the next attempt is as good. */
-    if (atomic_load(&file->references) != 1)
-        return;
-    free(file->retired_tail);
-    file->retired_tail = NULL;
-    close_if_mapped(file);
 }
 
 /* ---- Reading ------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.c - lookups and changes of single keys; lib/index_table.h has the picture, and how a
- * lookup stays short. What they call for every key is in this file, or in line.
+ * index.c - changes of single keys; lib/index_table.h has the picture. What they call for every
+ * key is in this file or in line, but for the lookup of index_find.c.
  *
  * When something fails: only a reservation can, and tkv_index_add(), which makes one.
  *
@@ -10,9 +10,6 @@
 #include "index_line.h"
 
 #include "error.h"
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 /* ---- The arena, shared by all shards --------------------------------------------- */
 
@@ -35,44 +32,7 @@ static void unreserve_entry(struct tkv_index *index, size_t size)
     tkv_latch_release(&index->arena_lock);
 }
 
-static void prepare_arena(struct tkv_index *index)
-{
-    struct tkv_chunk *chunk = NULL;
-    bool wanted;
-
-    tkv_latch_take(&index->arena_lock);
-    wanted = tkv_chunks_want_more(tkv_arena_chunks(index->arena));
-    tkv_latch_release(&index->arena_lock);
-    if (wanted)
-        chunk = tkv_chunk_new();
-    if (chunk == NULL)
-        return;
-    tkv_latch_take(&index->arena_lock);
-    tkv_chunks_add(tkv_arena_chunks(index->arena), chunk);
-    publish_arena(index, index->count);
-    tkv_latch_release(&index->arena_lock);
-}
-
-void tkv_index_prepare(struct tkv_index *index)
-{
-    prepare_arena(index); /* first: it is used up sooner */
-    tkv_index_grow_ahead(index);
-}
-
-void tkv_index_trim(struct tkv_index *index)
-{
-    tkv_latch_take(&index->arena_lock);
-    tkv_chunks_trim(tkv_arena_chunks(index->arena));
-    publish_arena(index, index->count);
-    tkv_latch_release(&index->arena_lock);
-}
-
 /* ---- Tables ---------------------------------------------------------------------- */
-
-static struct shard *shard_of(struct tkv_index *index, uint64_t hash)
-{
-    return &index->shards[hash >> 56];
-}
 
 static void grow_if_crowded(struct tkv_index *index, struct shard *shard)
     TKV_REQUIRES(shard->lock)
@@ -96,11 +56,6 @@ static void shrink_if_sparse(struct tkv_index *index, struct shard *shard)
         tkv_index_resize(index, shard, table->log2_num_buckets - 1);
 }
 
-static struct line *line_of(struct shard *shard, uint32_t hashv) TKV_REQUIRES(shard->lock)
-{
-    return line_at(shard->table.buckets, hashv & (shard->table.num_buckets - 1));
-}
-
 static void set_place(struct tkv_index *index, struct shard *shard, struct entry *entry,
                       uint64_t place) TKV_REQUIRES(shard->lock)
 {
@@ -116,66 +71,6 @@ static uint64_t flagged_place(const struct tkv_location *location)
 {
     return without_expires(location->place) |
            (location->expires_at_ms != 0 ? TKV_PLACE_EXPIRES : 0);
-}
-
-/* The address may be out of date or mixed from two tables: it is good for a prefetch only. */
-static uintptr_t guess_line(struct shard *shard, uint64_t hash)
-{
-    const unsigned count = atomic_load_explicit(&shard->bucket_count, memory_order_relaxed);
-    const UT_hash_bucket *buckets =
-        atomic_load_explicit(&shard->buckets, memory_order_relaxed);
-
-    return (uintptr_t)buckets + (hashv_of(hash) & (count - 1)) * sizeof *buckets;
-}
-
-static bool has_key(const struct entry *entry, struct tkv_slice key, uint32_t hashv)
-{
-    return entry->hh.hashv == hashv && entry->hh.keylen == key.size &&
-           !keys_differ(entry->hh.key, key.data, key.size);
-}
-
-/* One that has no slot, and gets one if one has become free. */
-static struct entry *find_other(struct line *line, struct tkv_slice key, uint32_t hashv)
-{
-    UT_hash_handle *hh = line->bucket.hh_head;
-
-    while (hh != NULL && !has_key(entry_at(hh), key, hashv))
-        hh = hh->hh_next;
-    if (hh == NULL)
-        return NULL;
-    if (take_slot(line, entry_at(hh), number_of_entry(entry_at(hh))))
-        unchain(line, entry_at(hh));
-    return entry_at(hh);
-}
-
-/* `fetch` may be NULL. */
-static struct entry *find_fetching(const struct tkv_index *index, struct shard *shard,
-                                   struct tkv_slice key, uint64_t hash,
-                                   tkv_index_fetch *fetch, void *context)
-    TKV_REQUIRES(shard->lock)
-{
-    const uint32_t hashv = hashv_of(hash);
-    struct line *line = line_of(shard, hashv);
-
-    for (uint64_t tagged = slots_tagged(line, tag_of(hashv)); tagged != 0;
-         tagged &= tagged - 1) {
-        const struct slot *slot = &line->slots[first_slot(tagged)];
-        struct entry *entry = entry_in(index, slot);
-
-        prefetch_entry(&entry->hh);
-        if (fetch != NULL)
-            fetch(context, place_of_guess(slot->guess));
-        if (has_key(entry, key, hashv))
-            return entry;
-    }
-    return has_other(line, hashv) ? find_other(line, key, hashv) : NULL;
-}
-
-static struct entry *find_locked(const struct tkv_index *index, struct shard *shard,
-                                 struct tkv_slice key, uint64_t hash)
-    TKV_REQUIRES(shard->lock)
-{
-    return find_fetching(index, shard, key, hash, NULL, NULL);
 }
 
 /* entry->place is set. */
@@ -294,66 +189,6 @@ void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
     shrink_if_sparse(index, shard);
 }
 
-/* ---- Looking up ------------------------------------------------------------------ */
-
-uint64_t tkv_index_hash(const struct tkv_index *index, struct tkv_slice key)
-{
-    return XXH3_64bits_withSeed(key.data, key.size, index->seed);
-}
-
-bool tkv_index_find_fetching(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                             tkv_index_fetch *fetch, void *context,
-                             struct tkv_location *ret_location)
-{
-    struct shard *shard = shard_of(index, hash);
-    const struct entry *entry;
-
-    PREFETCH((const void *)guess_line(shard, hash));
-    tkv_latch_take(&shard->lock);
-    entry = find_fetching(index, shard, key, hash, fetch, context);
-    if (entry != NULL)
-        *ret_location = location_of(entry);
-    tkv_latch_release(&shard->lock);
-    return entry != NULL;
-}
-
-bool tkv_index_find(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
-                    struct tkv_location *ret_location)
-{
-    return tkv_index_find_fetching(index, key, hash, NULL, NULL, ret_location);
-}
-
-void tkv_index_prefetch(struct tkv_index *index, uint64_t hash)
-{
-    PREFETCH((const void *)guess_line(shard_of(index, hash), hash));
-}
-
-/* A line changes at any time: only the lock makes it safe to read, even for a prefetch. */
-bool tkv_index_peek(struct tkv_index *index, uint64_t hash, uint64_t *ret_guess)
-{
-    struct shard *shard = shard_of(index, hash);
-    const struct line *line;
-    uint64_t tagged;
-    bool possible;
-
-    PREFETCH((const void *)guess_line(shard, hash));
-    tkv_latch_take(&shard->lock);
-    line = line_of(shard, hashv_of(hash));
-    tagged = slots_tagged(line, tag_of(hashv_of(hash)));
-    possible = tagged != 0 || has_other(line, hashv_of(hash));
-    *ret_guess = 0;
-    if (tagged != 0) {
-        const struct slot *slot = &line->slots[first_slot(tagged)];
-
-        prefetch_entry(&entry_in(index, slot)->hh);
-        *ret_guess = place_of_guess(slot->guess);
-    } else if (possible) {
-        prefetch_entry(line->bucket.hh_head);
-    }
-    tkv_latch_release(&shard->lock);
-    return possible;
-}
-
 /* ---- Changing -------------------------------------------------------------------- */
 
 enum tkv_status tkv_index_reserve(struct tkv_index *index, struct tkv_slice key,
@@ -392,7 +227,7 @@ bool tkv_index_put(struct tkv_index *index, struct tkv_slice key, uint64_t hash,
 
     PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(index, shard, key, hash);
+    entry = tkv_index_find_entry(index, shard, key, hash);
     if (entry == NULL) {
         insert_locked(index, shard, key, hash, location, NULL);
     } else {
@@ -414,7 +249,7 @@ enum tkv_status tkv_index_add(struct tkv_index *index, struct tkv_slice key, uin
 
     assert(location->expires_at_ms == 0);
     tkv_latch_take(&shard->lock);
-    is_there = find_locked(index, shard, key, hash) != NULL;
+    is_there = tkv_index_find_entry(index, shard, key, hash) != NULL;
     if (!is_there)
         entry = new_entry(index, size);
     if (entry != NULL)
@@ -436,7 +271,7 @@ static bool remove_if_at(struct tkv_index *index, struct tkv_slice key, uint64_t
 
     PREFETCH((const void *)guess_line(shard, hash));
     tkv_latch_take(&shard->lock);
-    entry = find_locked(index, shard, key, hash);
+    entry = tkv_index_find_entry(index, shard, key, hash);
     removed = entry != NULL &&
               (place == NULL || without_expires(entry->place) == without_expires(*place));
     if (removed) {
@@ -530,21 +365,4 @@ uint64_t tkv_index_drop_tombstones(struct tkv_index *index)
         tkv_latch_release(&shard->lock);
     }
     return dropped;
-}
-
-/* ---- Sums ------------------------------------------------------------------------ */
-
-uint64_t tkv_index_count(const struct tkv_index *index)
-{
-    return atomic_load_explicit(&index->count, memory_order_relaxed);
-}
-
-size_t tkv_index_bytes(const struct tkv_index *index)
-{
-    size_t bytes =
-        sizeof *index + atomic_load_explicit(&index->arena_bytes, memory_order_relaxed);
-
-    for (unsigned i = 0; i < SHARD_COUNT; i++)
-        bytes += atomic_load_explicit(&index->shards[i].bytes, memory_order_relaxed);
-    return bytes;
 }

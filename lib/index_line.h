@@ -129,6 +129,22 @@ static inline struct line *line_at(UT_hash_bucket *buckets, uint32_t number)
     return (struct line *)(void *)&buckets[number];
 }
 
+static inline struct line *line_of(struct shard *shard, uint32_t hashv)
+    TKV_REQUIRES(shard->lock)
+{
+    return line_at(shard->table.buckets, hashv & (shard->table.num_buckets - 1));
+}
+
+/* The address may be out of date or mixed from two tables: it is good for a prefetch only. */
+static inline uintptr_t guess_line(struct shard *shard, uint64_t hash)
+{
+    const unsigned count = atomic_load_explicit(&shard->bucket_count, memory_order_relaxed);
+    const UT_hash_bucket *buckets =
+        atomic_load_explicit(&shard->buckets, memory_order_relaxed);
+
+    return (uintptr_t)buckets + (hashv_of(hash) & (count - 1)) * sizeof *buckets;
+}
+
 static inline struct entry *entry_in(const struct tkv_index *index, const struct slot *slot)
 {
     return tkv_chunks_object(index->chunks, slot->node);

@@ -227,6 +227,11 @@ static inline struct tkv_location location_of(const struct entry *entry)
     };
 }
 
+static inline struct shard *shard_of(struct tkv_index *index, uint64_t hash)
+{
+    return &index->shards[hash >> 56];
+}
+
 /* How many pages a table of 2^log2 buckets takes of the arena's chunks; 0: it is not in there,
  * as none is with pointers of 32 bits, where a bucket has 12 bytes. */
 static inline unsigned pages_of_table(unsigned log2)
@@ -289,6 +294,13 @@ static inline void publish_arena(struct tkv_index *index, uint64_t count)
 /* Take an entry out of the shard and give its memory back. */
 void tkv_index_remove_entry(struct tkv_index *index, struct shard *shard,
                             struct entry *entry) TKV_REQUIRES(shard->lock);
+
+/* ---- index_find.c ---------------------------------------------------------------- */
+
+/* NULL: there is no such key. */
+struct entry *tkv_index_find_entry(const struct tkv_index *index, struct shard *shard,
+                                   struct tkv_slice key, uint64_t hash)
+    TKV_REQUIRES(shard->lock);
 
 /* ---- index_table.c --------------------------------------------------------------- */
 

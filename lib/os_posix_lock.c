@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct held_lock {
     dev_t device;
     ino_t inode;
-    int fd; /* closing it releases the lock */
+    int fd;
+    pid_t owner;
     bool shared;
     struct held_lock *next;
 };
@@ -59,12 +61,21 @@ static int held_add(const struct held_lock *wanted)
     return 0;
 }
 
+/* A child that was forked since shares the lock and would hold it on: closing does not release
+ * it, and must not do so in the child. */
+static void release(const struct held_lock *h)
+{
+    if (h->owner == getpid())
+        (void)flock(h->fd, LOCK_UN);
+}
+
 static void held_remove(int fd)
 {
     for (struct held_lock **at = &held_locks; *at != NULL; at = &(*at)->next) {
         struct held_lock *h = *at;
         if (h->fd == fd) {
             *at = h->next;
+            release(h);
             free(h);
             return;
         }
@@ -93,7 +104,7 @@ int tkv_os_posix_lock(struct tkv_os *os, int dir, int fd, bool shared)
         return -errno;
     (void)pthread_once(&held_once, held_survive_fork);
     held_lock_table();
-    rc = held_add(&(struct held_lock){st.st_dev, st.st_ino, fd, shared, NULL});
+    rc = held_add(&(struct held_lock){st.st_dev, st.st_ino, fd, getpid(), shared, NULL});
     if (rc == 0) {
         rc = flock_retry(fd, shared ? LOCK_SH : LOCK_EX);
         if (rc < 0)

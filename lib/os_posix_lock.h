@@ -20,7 +20,8 @@
 /* lock() of struct tkv_os. */
 int tkv_os_posix_lock(struct tkv_os *os, int dir, int fd, bool shared);
 
-/* To be called before any descriptor is closed, which releases the lock that it may have. */
+/* To be called before any descriptor is closed: releases the lock that it may have. A forked child
+ * leaves its parent's alone. */
 void tkv_os_posix_forget_lock(int fd);
 
 #endif

@@ -504,6 +504,33 @@ TEST(another_process_is_refused_and_a_forked_child_cannot_release_the_lock)
     remove_dir(&f);
 }
 
+TEST(closing_releases_the_lock_though_a_forked_child_lives_on)
+{
+    struct fixture f = temp_dir();
+    const int held = create(&f, "LOCK");
+    int ends[2], second, status;
+    pid_t child;
+    char byte;
+
+    CHECK_EQ(f.os->lock(f.os, f.dir, held, false), 0);
+    CHECK_EQ(pipe(ends), 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        (void)close(ends[1]);
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1); /* until the parent lets go */
+    }
+    close_file(&f, held);
+    second = create(&f, "LOCK");
+    CHECK_EQ(f.os->lock(f.os, f.dir, second, false), 0);
+    CHECK_EQ(close(ends[1]), 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(close(ends[0]), 0);
+    close_file(&f, second);
+    remove_dir(&f);
+}
+
 /* SIGXFSZ as it is by default: it would end the child. */
 TEST(beyond_the_limit_of_a_files_size_is_an_error_and_no_signal)
 {

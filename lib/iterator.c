@@ -122,6 +122,10 @@ enum tkv_status tkv_iterator_next(struct tkv_iterator *iterator,
             return status;
         entry.expires_at_ms = location.expires_at_ms;
         status = look_again(iterator, &entry, err);
+        if (status == TKV_NO_MEMORY) {
+            iterator->at--; /* the next call tries it again */
+            return status;
+        }
         if (status != TKV_NOT_FOUND)
             *ret_entry = entry; /* with a failure, the key tells about which one it is */
     } while (status == TKV_NOT_FOUND);

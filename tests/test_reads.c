@@ -10,6 +10,18 @@
 
 TEST_MAIN
 
+/* ---- Memory -------------------------------------------------------------------------- */
+
+static bool memory_is_gone;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return memory_is_gone ? NULL : __real_malloc(size);
+}
+
 /* ---- Reading: a record in another's place -------------------------------------------- */
 
 /* Every way of reading says that the record is damaged. */
@@ -112,6 +124,33 @@ TEST(of_several_damaged_records_a_multi_get_tells_of_the_first)
 }
 
 /* ---- Iterating ----------------------------------------------------------------------- */
+
+/* A compressed value needs memory of its own. */
+TEST(an_iterator_that_has_no_memory_returns_the_same_key_when_it_has)
+{
+    struct tkv_iterator *iterator;
+    struct tkv_entry entry = {.expires_at_ms = 7};
+    unsigned count = 0;
+    struct fixture f;
+
+    begin(&f);
+    f.options.compress_level = 6;
+    open_again(&f);
+    put_bytes(&f, "one", 1, 1000);
+    put_bytes(&f, "two", 2, 1000);
+    CHECK_OK(tkv_iterator_new(f.store, false, &iterator, &err));
+    CHECK_OK(tkv_iterator_next(iterator, &entry, &err));
+    entry.expires_at_ms = 7;
+    memory_is_gone = true;
+    CHECK_EQ(tkv_iterator_next(iterator, &entry, &err), TKV_NO_MEMORY);
+    memory_is_gone = false;
+    CHECK_EQ(entry.expires_at_ms, 7);
+    while (tkv_iterator_next(iterator, &entry, &err) == TKV_OK)
+        count++;
+    CHECK_EQ(count, 1);
+    tkv_iterator_free(iterator);
+    end(&f);
+}
 
 TEST(a_key_deleted_since_the_iterator_began_is_not_returned)
 {

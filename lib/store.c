@@ -102,13 +102,19 @@ static enum tkv_status open_directory(struct tkv_store *store, const char *direc
     return TKV_OK;
 }
 
-static bool has_manifest(struct tkv_store *store)
+static bool has_file(struct tkv_store *store, const char *name)
 {
-    const int fd = store->os->open(store->os, store->dir, TKV_MANIFEST_NAME, TKV_OS_READ);
+    const int fd = store->os->open(store->os, store->dir, name, TKV_OS_READ);
 
     if (fd >= 0)
         (void)store->os->close(store->os, fd);
     return fd != -ENOENT;
+}
+
+/* A store, or one that has lost its manifest: recovery tells which. */
+static bool has_remains(struct tkv_store *store)
+{
+    return has_file(store, TKV_MANIFEST_NAME) || has_file(store, TKV_WAL_NAME);
 }
 
 /* Read-only media may have no LOCK and cannot get one; then nobody can write there either. */
@@ -119,7 +125,7 @@ static enum tkv_status take_lock(struct tkv_store *store, const char *directory,
     const bool shared = store->options.read_only;
     int result;
 
-    if (!shared && !store->options.create && !has_manifest(store))
+    if (!shared && !store->options.create && !has_remains(store))
         return tkv_fail(err, TKV_NOT_FOUND, "there is no store in %s", directory);
     store->lock_fd = os->open(os, store->dir, TKV_LOCK_NAME,
                               shared ? TKV_OS_READ : TKV_OS_WRITE | TKV_OS_CREATE);

@@ -94,6 +94,8 @@ TEST(a_store_without_its_manifest_is_refused_and_not_made_anew)
         CHECK_EQ(try_open(&f), TKV_CORRUPT);
         CHECK_STR(err.file, "MANIFEST");
         CHECK(strstr(err.message, "it is missing") != NULL);
+        f.options.create = false;
+        CHECK_EQ(try_open(&f), TKV_CORRUPT);
         CHECK_EQ(simdisk_hash(f.disk), hash);
         end(&f);
     }

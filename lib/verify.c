@@ -6,6 +6,7 @@
  */
 #include "store.h"
 
+#include "large.h"
 #include "walk.h"
 
 #include <stdio.h>
@@ -81,6 +82,22 @@ static uint64_t end_of(struct tkv_store *store, struct tkv_datafile *file, bool 
     return end;
 }
 
+/* The value is read through its key, the rest of the first block is zeros. */
+static void verify_large_file(struct verify *v, struct tkv_datafile *file)
+{
+    uint8_t block[TKV_LARGE_AT_CHUNKS];
+    struct tkv_error error;
+    enum tkv_status status = tkv_datafile_read(file, 0, block, sizeof block, &error);
+    uint64_t at = TKV_DATA_HEADER_SIZE;
+
+    while (status == TKV_OK && at < sizeof block && block[at] == 0)
+        at++;
+    if (status == TKV_OK && at < sizeof block)
+        status = tkv_fail_corrupt(&error, file->name, at, 0,
+                                  "a byte that is not zero before a large value");
+    judge(v, status, &error);
+}
+
 static void verify_file(struct verify *v, struct tkv_datafile *file)
 {
     bool sealed;
@@ -90,8 +107,11 @@ static void verify_file(struct verify *v, struct tkv_datafile *file)
 
     v->report.files++;
     v->report.bytes += end;
-    if (file->file_class == TKV_FILE_LARGE)
-        return; /* read through its key */
+    if (file->file_class == TKV_FILE_LARGE) {
+        if (!file->lost) /* else its key says so */
+            verify_large_file(v, file);
+        return;
+    }
     tkv_walk_begin(&walk, file, end);
     while (tkv_walk_next(&walk)) {
         counted++;

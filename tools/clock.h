@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#define TTL_MS_MAX (UINT64_C(1) << 53) /* what every JSON reader takes; 285,000 years */
+
 static inline uint64_t clock_read_ms(clockid_t clock)
 {
     struct timespec now;
@@ -27,14 +29,16 @@ static inline uint64_t clock_steady_ms(void)
     return clock_read_ms(CLOCK_MONOTONIC);
 }
 
-/* What is left until `expires_at_ms`, at least 1; 0 for what never expires. */
+/* What is left until `expires_at_ms`, from 1 to TTL_MS_MAX; 0 for what never expires. */
 static inline uint64_t clock_ttl_ms(uint64_t expires_at_ms)
 {
     const uint64_t now_ms = clock_wall_ms();
 
     if (expires_at_ms == 0)
         return 0;
-    return expires_at_ms > now_ms ? expires_at_ms - now_ms : 1;
+    if (expires_at_ms <= now_ms)
+        return 1;
+    return expires_at_ms - now_ms < TTL_MS_MAX ? expires_at_ms - now_ms : TTL_MS_MAX;
 }
 
 #endif

@@ -3,7 +3,9 @@
  * main.c - the tinykv command: find the verb, check what it was given, run it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "complain.h"
 #include "help.h"
@@ -67,10 +69,23 @@ static int flush_output(void)
     return complain_errno(errno != 0 ? errno : EIO, "write standard output");
 }
 
+/* A file that was opened as one of the three would receive what is meant for another. What takes
+ * their place fails, as a closed one does. */
+static void keep_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct command command;
-    int code = command_parse(argc, argv, &command);
+    int code;
+
+    keep_standard_streams();
+    code = command_parse(argc, argv, &command);
 
     if (code == DONE)
         code = run(&command);

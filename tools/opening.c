@@ -43,13 +43,32 @@ enum tkv_status opening_try(const struct command *command, enum opening how,
     status = tkv_open(command->directory, &options, ret_store, &report, err);
     if (status == TKV_OK && how != OPENING_READ)
         tell_cut(command, &report);
-    if (status == TKV_NOT_FOUND) {
-        /* Not the exit code of a missing key: a script could not tell them apart. */
-        err->status = TKV_IO;
-        snprintf(err->message, sizeof err->message, "there is no store in %s",
-                 command->directory);
-    }
-    return status == TKV_NOT_FOUND ? TKV_IO : status;
+    return opening_judge(command, status, err);
+}
+
+enum tkv_status opening_judge(const struct command *command, enum tkv_status status,
+                              struct tkv_error *err)
+{
+    if (status != TKV_NOT_FOUND)
+        return status;
+    /* Not the exit code of a missing key: a script could not tell them apart. */
+    err->status = TKV_IO;
+    snprintf(err->message, sizeof err->message, "there is no store in %s",
+             command->directory);
+    return TKV_IO;
+}
+
+/* Not where the manifest is lost, or the log is another store's. */
+static bool can_be_salvaged(const struct command *command)
+{
+    struct tkv_options options = options_for(command, OPENING_READ);
+    struct tkv_store *store;
+
+    options.damage = TKV_DAMAGE_NEWEST;
+    if (tkv_open(command->directory, &options, &store, NULL, NULL) != TKV_OK)
+        return false;
+    (void)tkv_close(store, NULL); /* nothing was written */
+    return true;
 }
 
 int opening_open(const struct command *command, enum opening how,
@@ -61,7 +80,7 @@ int opening_open(const struct command *command, enum opening how,
     if (opening_try(command, how, ret_store, &err) == TKV_OK)
         return DONE;
     code = complain_of(&err);
-    if (code == DAMAGED && !has(command, OPTION_QUIET))
+    if (code == DAMAGED && !has(command, OPTION_QUIET) && can_be_salvaged(command))
         complain("\"tinykv salvage NEWDIR\" copies what is left to a new store");
     return code;
 }

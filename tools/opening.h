@@ -23,6 +23,10 @@ int opening_open(const struct command *command, enum opening how,
 enum tkv_status opening_try(const struct command *command, enum opening how,
                             struct tkv_store **ret_store, struct tkv_error *err);
 
+/* What tkv_open() returned, but TKV_IO with a message of its own where there is no store. */
+enum tkv_status opening_judge(const struct command *command, enum tkv_status status,
+                              struct tkv_error *err);
+
 /* Close the store; returns `code`, or the failure to close when that is the first one. */
 int opening_close(struct tkv_store *store, int code);
 

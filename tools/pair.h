@@ -13,9 +13,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "clock.h"
 #include "tinykv.h"
-
-#define TTL_MS_MAX (UINT64_C(1) << 53) /* what every JSON reader takes */
 
 struct pair {
     struct tkv_slice key, value;

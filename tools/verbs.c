@@ -145,6 +145,7 @@ static const struct verb salvage_verb = {
     .operands = "NEWDIR",
     .operands_min = 1,
     .operands_max = 1,
+    .options = OPTION_JSON,
     .run = run_salvage,
     .summary = "copy what is left of a damaged store to a new one",
     .details =

@@ -675,7 +675,7 @@ salvage_into_the_damaged_store_itself_is_refused_and_changes_nothing() {
     rm store/0000000001.hint store/LOCK
     ln -s store alias
     cksum store/* >sums
-    for new in store ./store/. alias "$PWD/store"; do
+    for new in store ./store/. alias "$PWD/store" store/new alias/new store/new/; do
         on 2 salvage "$new"
         complains 'the damaged store itself'
         cksum store/* | cmp - sums
@@ -685,9 +685,52 @@ salvage_into_the_damaged_store_itself_is_refused_and_changes_nothing() {
 salvage_needs_a_manifest() {
     on 0 set key value
     damage store/MANIFEST 20
+    on 3 get key
+    ! grep -q 'salvage NEWDIR' err
     on 3 salvage new
     complains MANIFEST
     [ ! -e new ]
+}
+
+salvage_of_no_store_fails_and_makes_nothing() {
+    run 5 -d nowhere salvage new
+    complains 'there is no store in nowhere'
+    [ ! -e new ]
+}
+
+salvage_leaves_a_store_that_is_there_as_it_is() {
+    on 0 set key value
+    run 0 -d other set --durability none key value
+    printf 'no whole group' | dd of=other/wal.log bs=1 seek=12288 conv=notrunc 2>/dev/null
+    cksum other/* >sums
+    on 2 salvage other
+    complains 'there is a store in other'
+    cksum other/* | cmp - sums
+}
+
+salvage_prints_json() {
+    on 0 set key value
+    rm store/0000000001.data
+    on 3 salvage --json new
+    grep -q '^{"what":"gap","file":"0000000001.data","bytes":[1-9][0-9]*}$' out
+    grep -qx '{"what":"lost","k":"key"}' out
+    grep -q '^{"what":"summary","saved":0,"uncertain":0,"lost":1,"gaps":1,"gap_bytes":[1-9]' out
+}
+
+a_closed_standard_stream_is_no_file() {
+    numbered_lines 2000 >lines
+    on 0 load lines
+    damage store/0000000001.data 40000
+    "$tinykv" -d store dump dumped 2>&- || :
+    ! grep -q tinykv: dumped
+}
+
+verify_finds_a_byte_before_a_large_value() {
+    head -c 17825792 /dev/zero | on 0 set key -
+    large=$(ls -S store/*.data | head -n 1)
+    printf x | dd of="$large" bs=1 seek=300 conv=notrunc 2>/dev/null
+    on 3 verify
+    grep -q 'not zero before a large value' out
 }
 
 # ---- Bad times ---------------------------------------------------------------------------------

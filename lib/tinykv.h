@@ -30,7 +30,8 @@
  *     the file, the offset and the sequence number.
  *   - A failed sync is never retried. The store is then poisoned: reads go on, writes return
  *     TKV_POISONED until it is opened again. A full disk fails the one write with
- *     TKV_NO_SPACE, keeps reads, allows deletes, and heals by itself once there is room.
+ *     TKV_NO_SPACE, keeps reads, allows deletes while they leave room, and heals by itself
+ *     once there is some.
  *   - Deleted means deleted: no crash, compaction or restart brings an old value back, and
  *     both the disk space and the index memory are used again.
  *   - One process writes at a time. The second opener gets TKV_BUSY at once.
@@ -268,13 +269,13 @@ struct tkv_open_report {
     uint64_t groups_replayed;  /* commit groups read from wal.log */
     uint64_t records_replayed; /* records in them */
     uint64_t bytes_replayed;
-    uint64_t bytes_cut; /* of an unacknowledged tail, now in quarantine/, which keeps the 16
-                            newest and 64 MiB of older ones; 0 for none */
-    char cut_reason[64];    /* "" when nothing was cut */
-    uint64_t seq_last;      /* of the newest record */
-    uint64_t keys;          /* live keys */
-    uint64_t data_files;    /* opened */
-    uint64_t hints_used;    /* data files loaded from their hint file */
+    uint64_t bytes_cut;  /* of an unacknowledged tail, now in quarantine/ unless read_only,
+                            which keeps the 16 newest and 64 MiB of older ones; 0: none */
+    char cut_reason[64]; /* "" when nothing was cut */
+    uint64_t seq_last;   /* of the newest record */
+    uint64_t keys;       /* live keys */
+    uint64_t data_files; /* opened */
+    uint64_t hints_used; /* data files loaded from their hint file */
     uint64_t hints_rebuilt; /* files read in full: the hint was missing or bad */
     uint64_t gaps;          /* with options.damage: places that cannot be read ... */
     uint64_t gap_bytes;     /* ... and how much is in them, as far as known */
@@ -284,7 +285,7 @@ struct tkv_open_report {
 
 /*
  * Open the store in `directory`. Everything recovered from the log is durable before this
- * returns. `ret_report` may be NULL; it is also filled in when opening fails, as far as it
+ * returns, unless it is read-only. `ret_report` may be NULL; it is also filled in when opening fails, as far as it
  * got. Fails with TKV_BUSY when the store is open elsewhere, TKV_CORRUPT when acknowledged
  * bytes are damaged (nothing is changed then), TKV_NOT_FOUND when there is no store and
  * `create` is false, TKV_UNSUPPORTED for a newer format or a network file system, TKV_INVALID
@@ -461,7 +462,7 @@ struct tkv_stats {
     uint64_t dead_bytes; /* the rest of the data files: overwritten, deleted, padding */
     uint64_t disk_bytes; /* all data files */
     uint64_t wal_bytes;  /* size of wal.log */
-    uint64_t wal_used_bytes; /* of it, not yet released by a checkpoint */
+    uint64_t wal_used_bytes; /* of it, not yet released by a checkpoint; 0 when read-only */
     uint64_t data_files;
     uint64_t index_bytes;       /* memory of the index */
     double index_bytes_per_key; /* 0 in an empty store */

@@ -128,8 +128,8 @@ enum tkv_status tkv_datafile_reopen_file(struct tkv_datafile *file, int dir,
 void tkv_datafile_reference(struct tkv_datafile *file);
 void tkv_datafile_release(struct tkv_datafile *file); /* the last one closes and frees */
 
-/* Map the first `size` bytes, if the file is to be mapped and is not yet. A matter of speed: without
- * a mapping, pread serves. */
+/* Map the first `size` bytes, if the file is to be mapped and is not yet. A matter of speed:
+ * without a mapping, pread serves. */
 void tkv_datafile_map(struct tkv_datafile *file, uint64_t size);
 /* By the last one who has a reference. */
 void tkv_datafile_unmap(struct tkv_datafile *file);

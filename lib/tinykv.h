@@ -35,7 +35,8 @@
  *   - Deleted means deleted: no crash, compaction or restart brings an old value back, and
  *     both the disk space and the index memory are used again.
  *   - One process writes at a time. The second opener gets TKV_BUSY at once.
- *   - The data files stay within `space_factor` times the live bytes plus one data file, and
+ *   - Puts keep the data files within `space_factor` times the live bytes, deletes that are
+ *     not known to be needless included, plus one data file (tkv_compact() goes further), and
  *     a compaction never needs more extra room than one data file.
  *
  * Conventions, true of every function here
@@ -285,11 +286,11 @@ struct tkv_open_report {
 
 /*
  * Open the store in `directory`. Everything recovered from the log is durable before this
- * returns, unless it is read-only. `ret_report` may be NULL; it is also filled in when opening fails, as far as it
- * got. Fails with TKV_BUSY when the store is open elsewhere, TKV_CORRUPT when acknowledged
- * bytes are damaged (nothing is changed then), TKV_NOT_FOUND when there is no store and
- * `create` is false, TKV_UNSUPPORTED for a newer format or a network file system, TKV_INVALID
- * for an option out of range, TKV_IO, TKV_NO_SPACE and TKV_NO_MEMORY.
+ * returns, unless it is read-only. `ret_report` may be NULL; it is also filled in when opening
+ * fails, as far as it got. Fails with TKV_BUSY when the store is open elsewhere, TKV_CORRUPT
+ * when acknowledged bytes are damaged (nothing is changed then), TKV_NOT_FOUND when there is
+ * no store and `create` is false, TKV_UNSUPPORTED for a newer format or a network file system,
+ * TKV_INVALID for an option out of range, TKV_IO, TKV_NO_SPACE and TKV_NO_MEMORY.
  */
 TKV_API enum tkv_status tkv_open(const char *directory, const struct tkv_options *options,
                                  struct tkv_store **ret_store,

@@ -176,6 +176,8 @@ enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch
         return status;
     if (batch->draft.deletes < batch->draft.count)
         status = tkv_space_check(store, batch->draft.size, err);
+    else
+        status = tkv_space_check_deletes(store, batch->draft.size, err);
     if (status != TKV_OK)
         return status;
     tkv_pace_writer(store, batch->draft.user_bytes);

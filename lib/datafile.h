@@ -109,9 +109,14 @@ enum tkv_status tkv_datafile_open(struct tkv_os *os, int dir, const uint8_t uuid
                                   const struct tkv_manifest_file *entry, bool use_map,
                                   struct tkv_datafile **ret_file, struct tkv_error *err);
 
-/* Its header is whole, and of another store. */
-bool tkv_datafile_may_be_foreign(struct tkv_os *os, int dir, const char *name,
-                                 const uint8_t uuid[16]);
+/* What a file that nobody lists is. */
+enum tkv_leftover {
+    TKV_LEFTOVER_RECORDS, /* this store's, of records */
+    TKV_LEFTOVER_VALUE,   /* a large value, or nobody knows: without a whole header */
+    TKV_LEFTOVER_FOREIGN  /* its header is of another store, or cannot be read now */
+};
+enum tkv_leftover tkv_datafile_leftover(struct tkv_os *os, int dir, const char *name,
+                                        const uint8_t uuid[16]);
 
 /* One that cannot be opened: it has its number and its size, and every read of it is
  * TKV_CORRUPT. NULL without memory. */

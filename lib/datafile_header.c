@@ -41,21 +41,34 @@ static bool is_header(const uint8_t bytes[TKV_DATA_HEADER_SIZE])
                tkv_get_le32(bytes + AT_CRC);
 }
 
+static enum tkv_leftover leftover_with(const uint8_t header[TKV_DATA_HEADER_SIZE],
+                                       const uint8_t uuid[16])
+{
+    if (!is_header(header))
+        return TKV_LEFTOVER_VALUE;
+    if (memcmp(header + AT_UUID, uuid, 16) != 0)
+        return TKV_LEFTOVER_FOREIGN;
+    return header[AT_CLASS] == TKV_FILE_FRESH || header[AT_CLASS] == TKV_FILE_COMPACTED
+               ? TKV_LEFTOVER_RECORDS
+               : TKV_LEFTOVER_VALUE;
+}
+
 /* What cannot be looked at now can be looked at by the next opening. */
-bool tkv_datafile_may_be_foreign(struct tkv_os *os, int dir, const char *name,
-                                 const uint8_t uuid[16])
+enum tkv_leftover tkv_datafile_leftover(struct tkv_os *os, int dir, const char *name,
+                                        const uint8_t uuid[16])
 {
     uint8_t header[TKV_DATA_HEADER_SIZE];
     const int fd = os->open(os, dir, name, TKV_OS_READ);
     int result;
 
     if (fd < 0)
-        return fd != -ENOENT && fd != -ELOOP && fd != -EINVAL;
+        return fd != -ENOENT && fd != -ELOOP && fd != -EINVAL ? TKV_LEFTOVER_FOREIGN
+                                                              : TKV_LEFTOVER_VALUE;
     result = tkv_os_read_all(os, fd, header, sizeof header, 0);
     (void)os->close(os, fd); /* it was only read */
     if (result < 0)
-        return result != -ENODATA;
-    return is_header(header) && memcmp(header + AT_UUID, uuid, 16) != 0;
+        return result != -ENODATA ? TKV_LEFTOVER_FOREIGN : TKV_LEFTOVER_VALUE;
+    return leftover_with(header, uuid);
 }
 
 enum tkv_status tkv_datafile_header_check(const uint8_t bytes[TKV_DATA_HEADER_SIZE],

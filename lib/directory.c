@@ -76,39 +76,69 @@ struct cleaning {
     struct tkv_open_report *report;
 };
 
-static void remove_temporary(void *context, const char *name)
+static void unlink_leftover(const struct cleaning *cleaning, const char *name)
 {
-    const struct cleaning *cleaning = context;
-    uint64_t number;
+    struct tkv_store *store = cleaning->store;
 
-    if (tkv_file_name_parse(name, &number) == TKV_NAME_TEMPORARY &&
-        cleaning->store->os->unlink(cleaning->store->os, cleaning->store->dir, name) == 0)
-        cleaning->report->files_removed++;
+    if (store->os->unlink(store->os, store->dir, name) != 0)
+        return;
+    store->dir_changed = true;
+    cleaning->report->files_removed++;
 }
 
-void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *directory,
-                         struct tkv_open_report *report)
+static void remove_temporary(void *context, const char *name)
 {
-    struct tkv_os *os = store->os;
+    uint64_t number;
+
+    if (tkv_file_name_parse(name, &number) == TKV_NAME_TEMPORARY)
+        unlink_leftover(context, name);
+}
+
+/* One that is foreign somebody put here, and may want back. */
+static void clean_data(const struct cleaning *cleaning,
+                       const struct tkv_directory *directory, enum tkv_leftover kind)
+{
+    struct tkv_store *store = cleaning->store;
     char name[TKV_FILE_NAME_SIZE];
 
     for (size_t i = 0; i < directory->data_count; i++) {
         if (tkv_files_find(store, directory->data_numbers[i]) != NULL)
             continue;
         tkv_data_name(directory->data_numbers[i], name);
-        /* Somebody put it here, and may want it back. */
-        if (tkv_datafile_may_be_foreign(os, store->dir, name, store->uuid))
-            continue;
-        if (os->unlink(os, store->dir, name) == 0)
-            report->files_removed++;
+        if (tkv_datafile_leftover(store->os, store->dir, name, store->uuid) == kind)
+            unlink_leftover(cleaning, name);
     }
+}
+
+static void clean_hints(const struct cleaning *cleaning,
+                        const struct tkv_directory *directory)
+{
+    char name[TKV_FILE_NAME_SIZE];
+
     for (size_t i = 0; i < directory->hint_count; i++) {
-        if (tkv_files_find(store, directory->hint_numbers[i]) != NULL)
+        if (tkv_files_find(cleaning->store, directory->hint_numbers[i]) != NULL)
             continue;
         tkv_hint_name(directory->hint_numbers[i], name);
-        if (os->unlink(os, store->dir, name) == 0)
-            report->files_removed++;
+        unlink_leftover(cleaning, name);
     }
+}
+
+void tkv_directory_clean_records(struct tkv_store *store,
+                                 const struct tkv_directory *directory,
+                                 struct tkv_open_report *report)
+{
+    const struct cleaning cleaning = {store, report};
+
+    clean_data(&cleaning, directory, TKV_LEFTOVER_RECORDS);
+    clean_hints(&cleaning, directory);
+}
+
+void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *directory,
+                         struct tkv_open_report *report)
+{
+    struct cleaning cleaning = {store, report};
+
+    clean_data(&cleaning, directory, TKV_LEFTOVER_VALUE);
     if (directory->has_temporaries)
-        (void)os->list(os, store->dir, remove_temporary, &(struct cleaning){store, report});
+        (void)store->os->list(store->os, store->dir, remove_temporary, &cleaning);
 }

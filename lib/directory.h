@@ -27,7 +27,13 @@ enum tkv_status tkv_directory_list(struct tkv_store *store, struct tkv_directory
                                    struct tkv_error *err);
 void tkv_directory_release(struct tkv_directory *directory);
 
-/* Remove what no manifest lists and no record refers to. Failing to is harmless. */
+/* Remove files of records that no manifest lists, and hints of such. What is in them is in the log
+ * or in files that are listed, by a manifest whose name is durable. Failing to is harmless. */
+void tkv_directory_clean_records(struct tkv_store *store,
+                                 const struct tkv_directory *directory,
+                                 struct tkv_open_report *report);
+/* Likewise what is left of values and temporary files, once what no longer refers to them is
+ * durable. */
 void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *directory,
                          struct tkv_open_report *report);
 

@@ -189,6 +189,20 @@ void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *f
     (void)store->os->unlink(store->os, store->dir, hint);
 }
 
+void tkv_files_unlink_hints(struct tkv_store *store)
+{
+    struct tkv_datafile *file;
+    uint32_t slot = 0;
+
+    while ((file = tkv_files_next(store, &slot)) != NULL) {
+        if (file->hinted_size == 0)
+            continue;
+        tkv_files_unlink_hint(store, file);
+        file->hinted_size = 0;
+        store->dir_changed = true;
+    }
+}
+
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file)
 {
     (void)store->os->unlink(store->os, store->dir, file->name);

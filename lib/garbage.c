@@ -17,13 +17,19 @@ static uint64_t kept_bytes(struct tkv_datafile *file)
     return pinned_by == 0 ? live : live + tkv_usage_get(&file->usage.tombstone_bytes);
 }
 
-static struct tkv_pick_policy policy_of(const struct tkv_store *store, uint64_t below)
+static struct tkv_pick_policy policy_of(const struct tkv_store *store, bool everything)
 {
     return (struct tkv_pick_policy){
         .size_min = store->options.compact_size_min,
         .space_factor = store->options.space_factor,
-        .everything = below != TKV_RECLAIM_AUTOMATIC,
+        .everything = everything,
     };
+}
+
+/* Not only what saves more than it costs. */
+static bool takes_everything(struct tkv_store *store, uint64_t below)
+{
+    return below != TKV_RECLAIM_AUTOMATIC || tkv_space_is_short(store);
 }
 
 static uint64_t kept_in_all(struct tkv_store *store)
@@ -40,7 +46,7 @@ uint64_t tkv_garbage_bytes(struct tkv_store *store)
 
 bool tkv_garbage_wanted(struct tkv_store *store)
 {
-    const struct tkv_pick_policy policy = policy_of(store, TKV_RECLAIM_AUTOMATIC);
+    const struct tkv_pick_policy policy = policy_of(store, false);
     const uint64_t futile =
         atomic_load_explicit(&store->reclaim_futile, memory_order_relaxed);
 
@@ -99,14 +105,24 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
     return TKV_OK;
 }
 
-struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
+/* Were all its deletes needed, and each output filled up to a block. */
+static uint64_t output_bytes_max(struct tkv_datafile *file)
+{
+    return tkv_usage_get(&file->usage.live_bytes) +
+           tkv_usage_get(&file->usage.tombstone_bytes) +
+           TKV_OUTPUT_COUNT * (TKV_DATA_HEADER_SIZE + TKV_BLOCK_SIZE);
+}
+
+struct tkv_datafile *tkv_garbage_pick(struct tkv_store *store,
                                       const struct tkv_garbage_list *s, uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, below);
+    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
+    const uint64_t space = tkv_space_for_compaction(store);
     size_t picked;
 
     for (size_t i = 0; i < s->count; i++)
-        s->files[i].eligible &= s->handles[i]->number < below;
+        s->files[i].eligible &=
+            s->handles[i]->number < below && output_bytes_max(s->handles[i]) <= space;
     picked = tkv_pick(s->files, s->count, &policy);
 
     return picked != TKV_PICK_NONE ? s->handles[picked] : NULL;
@@ -134,7 +150,7 @@ bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_output,
                         uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, below);
+    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
     struct tkv_datafile *output = *ret_output;
     struct tkv_pick_file file = {.eligible = true};
 
@@ -154,7 +170,7 @@ static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_outpu
 static enum tkv_status roll_active(struct tkv_store *store, uint64_t below,
                                    struct tkv_error *err)
 {
-    const struct tkv_pick_policy policy = policy_of(store, below);
+    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
     struct tkv_pick_file file = {.eligible = true};
     enum tkv_status status = TKV_OK;
 

@@ -30,7 +30,7 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
                                  struct tkv_error *err);
 void tkv_garbage_release(struct tkv_garbage_list *list);
 /* The next victim, or NULL; `below` as for tkv_reclaim_step(). */
-struct tkv_datafile *tkv_garbage_pick(const struct tkv_store *store,
+struct tkv_datafile *tkv_garbage_pick(struct tkv_store *store,
                                       const struct tkv_garbage_list *list, uint64_t below);
 /* Needs no reading: nothing in it is live, and no older record is left that its deletes could
  * hide. */

@@ -203,6 +203,11 @@ static enum tkv_status publish(struct tkv_os *os, int dir, uint64_t number,
     return tkv_fail_os(err, result, name, "%s %s", step, temporary);
 }
 
+size_t tkv_hint_writer_size(const struct tkv_hint_writer *writer)
+{
+    return writer->size + FOOTER_SIZE;
+}
+
 enum tkv_status tkv_hint_writer_write(struct tkv_hint_writer *writer, struct tkv_os *os,
                                       int dir, const struct tkv_hint_identity *identity,
                                       struct tkv_error *err)

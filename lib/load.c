@@ -192,6 +192,8 @@ static void write_hint(struct tkv_store *store, struct tkv_datafile *file,
 {
     const struct tkv_hint_identity identity = identity_of(store, file);
 
+    if (!tkv_space_permits(store, tkv_hint_writer_size(hint)))
+        return;
     if (tkv_hint_writer_write(hint, store->os, store->dir, &identity, NULL) == TKV_OK)
         file->hinted_size = identity.data_size;
 }

@@ -57,7 +57,7 @@ enum { FLAG_SEALED = 1 };
 #define SEQ_SPAN         ((uint64_t)1 << 32)
 #define WAL_HEADERS_SIZE (2u * TKV_BLOCK_SIZE)
 
-static size_t size_for(size_t file_count)
+size_t tkv_manifest_size(size_t file_count)
 {
     return HEADER_SIZE + file_count * ENTRY_SIZE + CRC_SIZE;
 }
@@ -145,7 +145,7 @@ enum tkv_status tkv_manifest_encode(const struct tkv_manifest *manifest,
                         "%zu data files are more than the %u that %s can list",
                         manifest->file_count, FILE_COUNT_MAX, TKV_MANIFEST_NAME);
     }
-    size = size_for(manifest->file_count);
+    size = tkv_manifest_size(manifest->file_count);
     bytes = malloc(size);
     if (bytes == NULL)
         return tkv_fail_memory(err, size, "the manifest");
@@ -216,10 +216,10 @@ static enum tkv_status check_sums_and_size(struct tkv_slice in, struct tkv_error
     file_count = tkv_get_le32(p + AT_FILE_COUNT);
     if (file_count > FILE_COUNT_MAX)
         return refuse(AT_FILE_COUNT, "the header counts too many files", err);
-    if (tkv_get_le64(p + AT_SIZE) != size_for(file_count))
+    if (tkv_get_le64(p + AT_SIZE) != tkv_manifest_size(file_count))
         return refuse(AT_SIZE, "the size in the header does not fit its count of files",
                       err);
-    if (in.size != size_for(file_count))
+    if (in.size != tkv_manifest_size(file_count))
         return refuse(in.size, "the file is not as long as its header says", err);
     if (tkv_crc32(0, p, in.size - CRC_SIZE) != tkv_get_le32(p + in.size - CRC_SIZE))
         return refuse(in.size - CRC_SIZE, "the list of files fails its checksum", err);

@@ -100,6 +100,9 @@ struct tkv_manifest {
     size_t file_count;
 };
 
+/* Bytes of one that lists so many files. */
+size_t tkv_manifest_size(size_t file_count);
+
 /* Serialise; *ret_bytes is malloc()ed. Pure otherwise. TKV_TOO_BIG above 349,522 files, whose
  * manifest tkv_manifest_read() would refuse. */
 enum tkv_status tkv_manifest_encode(const struct tkv_manifest *manifest,

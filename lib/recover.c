@@ -243,6 +243,23 @@ static enum tkv_status reopen_files(struct tkv_store *store, struct tkv_error *e
     return status;
 }
 
+/* What was replayed may lie in files that no manifest lists yet as well: there is not always room
+ * for it twice. */
+static enum tkv_status remove_first_copies(struct tkv_recovery *r, struct tkv_error *err)
+{
+    struct tkv_store *store = r->store;
+    enum tkv_status status;
+
+    /* The name of the manifest that was just read, before what it does not list is gone, and
+     * before a header refers to it. */
+    store->dir_changed = true;
+    status = tkv_flush_directory(store, err);
+    if (status != TKV_OK)
+        return status;
+    tkv_directory_clean_records(store, &r->directory, r->report);
+    return tkv_flush_directory(store, err);
+}
+
 static enum tkv_status begin_life(struct tkv_recovery *r, struct tkv_error *err)
 {
     struct tkv_store *store = r->store;
@@ -250,10 +267,10 @@ static enum tkv_status begin_life(struct tkv_recovery *r, struct tkv_error *err)
 
     if (status == TKV_OK)
         status = reopen_files(store, err);
-    /* Likewise the name of the manifest that was just read, before a header refers to it. */
-    store->dir_changed = true;
     if (status == TKV_OK)
         status = start_log(r, err);
+    if (status == TKV_OK)
+        status = remove_first_copies(r, err);
     if (status == TKV_OK && store->active == NULL)
         status = tkv_apply_rotate(store, 0, err);
     if (status == TKV_OK) {
@@ -266,6 +283,7 @@ static enum tkv_status begin_life(struct tkv_recovery *r, struct tkv_error *err)
     }
     if (status != TKV_OK)
         return status;
+    tkv_wal_cut(&store->wal); /* by what it had grown when no header said so yet */
     if (!store->keeps_large)
         tkv_directory_clean(store, &r->directory, r->report);
     return TKV_OK;

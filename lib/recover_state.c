@@ -103,6 +103,7 @@ static enum tkv_status read_log(struct tkv_recovery *r, int fd, struct tkv_error
     if (status != TKV_OK)
         return status;
     r->store->log_bytes = r->log_size;
+    atomic_store(&r->store->flush_kept, r->log_size); /* of it, most may go to data files */
     if (r->log_size > LOG_SIZE_MAX)
         return tkv_fail_corrupt(err, TKV_WAL_NAME, LOG_SIZE_MAX, 0,
                                 "the file has %llu bytes, more than any log",

@@ -108,12 +108,14 @@ struct tkv_store {
 
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
     atomic_bool flush_asked, reclaim_asked, retire_asked;
-    atomic_bool puts_are_new;       /* the last put that came alone was of a new key */
-    _Atomic uint64_t space_left;    /* for puts, beyond what was flushed at the last look */
-    _Atomic uint64_t flushed_bytes; /* of the applied ones, when the last flush began */
-    _Atomic uint64_t flush_kept;    /* of those, still in memory; under `upkeep` */
-    _Atomic uint64_t log_head;      /* log position applied */
-    _Atomic uint64_t log_released;  /* log position of the last checkpoint */
+    atomic_bool puts_are_new; /* the last put that came alone was of a new key */
+    _Atomic uint64_t
+        put_space_left; /* at the last look, beyond what was flushed then ... */
+    _Atomic uint64_t delete_space_left; /* ... and for deletes, which may take more */
+    _Atomic uint64_t flushed_bytes;     /* of the applied ones, when the last flush began */
+    _Atomic uint64_t flush_kept;        /* of those, still in memory; under `upkeep` */
+    _Atomic uint64_t log_head;          /* log position applied */
+    _Atomic uint64_t log_released;      /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
     uint64_t log_bytes;              /* of wal.log when it was opened */
     _Atomic uint64_t reclaim_futile; /* garbage when there was nothing to gain; or 0 */
@@ -175,6 +177,9 @@ struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number);
 /* Unlink its hint, or both. What cannot be unlinked now is a leftover that the next opening
  * removes. */
 void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file);
+/* All of them, whose space is needed more. The next opening takes longer and writes them again.
+ * With `upkeep` held. */
+void tkv_files_unlink_hints(struct tkv_store *store);
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
@@ -314,9 +319,14 @@ void tkv_removed_abandon(struct tkv_store *store) TKV_COLD;
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */
 
-/* A full disk refuses what needs more of it, at once and without touching the log. */
+/* A full disk refuses what needs more of it, without touching the log: puts at once, */
 enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
                                 struct tkv_error *err);
+/* deletes only where they would take what a compaction needs, and after one was tried. */
+enum tkv_status tkv_space_check_deletes(struct tkv_store *store, uint64_t bytes,
+                                        struct tkv_error *err);
+/* No delete has room: whatever a compaction can gain is worth it. */
+bool tkv_space_is_short(struct tkv_store *store);
 /* Applied since the last flush began. */
 static inline uint64_t tkv_space_unflushed(struct tkv_store *store)
 {
@@ -338,7 +348,9 @@ enum tkv_status tkv_space_note_failure(struct tkv_store *store, enum tkv_status 
 /* Would `bytes` more of anything but records leave the reserve alone? Removed files have given
  * back what they occupied before this says no. With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
-/* So many will be taken: until the next look puts have that much less. With `upkeep` held. */
+/* So much may a compaction write. With `upkeep` held. */
+uint64_t tkv_space_for_compaction(struct tkv_store *store);
+/* So many will be taken: until the next look writes have that much less. With `upkeep` held. */
 void tkv_space_take(struct tkv_store *store, uint64_t bytes);
 
 /* ---- log_room.c: room in the log ------------------------------------------------- */
@@ -456,6 +468,9 @@ void tkv_upkeep_expire(struct tkv_store *store);
 void tkv_upkeep_after_write(struct tkv_store *store);
 /* Write memory tails now and look how much space is left. Takes `upkeep`. */
 void tkv_upkeep_flush(struct tkv_store *store);
+/* One compaction in the caller's time. False: there is nothing to gain, and the hints were given
+ * up instead. Takes `compact`. */
+bool tkv_upkeep_make_room(struct tkv_store *store);
 /* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
 void tkv_upkeep_before_wait(void *context, unsigned writers);
 

@@ -62,16 +62,20 @@ static void touch_ahead(struct tkv_store *store)
     tkv_datafile_release(file);
 }
 
+/* A checkpoint takes the rest of a block, so it is not tried before there is room. */
+static void heal(struct tkv_store *store)
+{
+    tkv_mutex_lock(&store->upkeep);
+    if (tkv_space_look(store, 0) &&
+        tkv_checkpoint_locked(store, false, NULL) == TKV_OK) /* clears disk_full */
+        tkv_retire(store);
+    tkv_mutex_unlock(&store->upkeep);
+}
+
 static void checkpoint(struct tkv_store *store)
 {
-    if (atomic_load(&store->disk_full)) {
-        tkv_mutex_lock(&store->upkeep);
-        /* Clears disk_full, or emits. */
-        if (tkv_checkpoint_locked(store, false, NULL) == TKV_OK)
-            tkv_retire(store);
-        tkv_mutex_unlock(&store->upkeep);
-        return;
-    }
+    if (atomic_load(&store->disk_full))
+        heal(store);
     (void)tkv_log_room_maintain(store, NULL);
 }
 
@@ -250,6 +254,28 @@ static void wake_who_is_needed(struct tkv_store *store)
     if (store->options.auto_compact && tkv_garbage_wanted(store) &&
         !atomic_exchange(&store->reclaim_asked, true))
         tkv_worker_wake(&store->compactor);
+}
+
+/* Their space may not be there before the directory has been synced. */
+static void drop_hints(struct tkv_store *store)
+{
+    tkv_mutex_lock(&store->upkeep);
+    if (tkv_store_check_writable(store, NULL) == TKV_OK) {
+        tkv_files_unlink_hints(store);
+        (void)tkv_flush_directory(store, NULL); /* poisons when it must */
+    }
+    tkv_mutex_unlock(&store->upkeep);
+}
+
+bool tkv_upkeep_make_room(struct tkv_store *store)
+{
+    bool did = false;
+
+    if (store->options.auto_compact && tkv_garbage_wanted(store))
+        (void)tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL);
+    if (!did)
+        drop_hints(store);
+    return did;
 }
 
 static void reclaim_inline(struct tkv_store *store)

@@ -110,6 +110,18 @@ static bool is_wanted(void *context, const struct tkv_wal_write *write)
     return is_there(context, record.key, write->items[0].key_hash);
 }
 
+static enum tkv_status commit_delete(struct tkv_store *store, struct tkv_draft *draft,
+                                     uint64_t hash, struct tkv_error *err)
+{
+    const enum tkv_status status = tkv_space_check_deletes(store, draft->size, err);
+
+    if (status != TKV_OK)
+        return status;
+    draft->items[0].key_hash = hash;
+    draft->is_wanted = is_wanted;
+    return tkv_draft_commit(store, draft, err);
+}
+
 /* While the key's line arrives the record is encoded, while its entry does the log is got
  * ready: only then is the key compared. */
 static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
@@ -127,9 +139,7 @@ static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
     status = tkv_draft_add(&draft, &record, &reason);
     if (status == TKV_OK && tkv_index_peek(store->index, hash, &guess)) {
         tkv_files_fetch_superseded(store, guess);
-        draft.items[0].key_hash = hash;
-        draft.is_wanted = is_wanted;
-        status = tkv_draft_commit(store, &draft, &reason);
+        status = commit_delete(store, &draft, hash, &reason);
         *ret_existed = status == TKV_OK && draft.items[0].existed;
     }
     tkv_draft_release(&draft);

@@ -156,6 +156,28 @@ TEST(a_refused_growth_is_asked_for_once_a_quarter)
     end(&f);
 }
 
+/* Killed before a header says where the ring ends now. */
+TEST(what_a_log_had_grown_just_before_a_kill_is_given_back)
+{
+    struct simdisk *killed;
+    struct fixture f;
+
+    begin_with_room(&f, CAP);
+    for (unsigned i = 0; i < 100 && f.store->wal.ring.end == TKV_WAL_SIZE_FIRST; i++)
+        put_bytes(&f, "key", (uint8_t)i, 30000);
+    CHECK(f.store->wal.ring.end > TKV_WAL_SIZE_FIRST);
+    killed = simdisk_clone(f.disk);
+    CHECK_OK(tkv_close(f.store, &err));
+    simdisk_free(f.disk);
+    f.disk = killed;
+    f.store = NULL;
+    CHECK(simdisk_file_size(f.disk, "wal.log") > TKV_WAL_SIZE_FIRST);
+    open_again(&f);
+    CHECK_EQ(simdisk_file_size(f.disk, "wal.log"), f.store->wal.ring.end);
+    CHECK_EQ(f.store->wal.ring.end, TKV_WAL_SIZE_FIRST);
+    end(&f);
+}
+
 struct watch {
     struct fixture f;
     uint64_t size;   /* of the log, before it grows */
@@ -165,7 +187,7 @@ struct watch {
 static void note_space(struct simdisk *disk, enum simdisk_call call)
 {
     struct watch *w = disk->context;
-    const uint64_t left = atomic_load(&w->f.store->space_left);
+    const uint64_t left = atomic_load(&w->f.store->put_space_left);
 
     if (call == SIMDISK_WRITE && capacity(&w->f) == w->size && left < w->lowest)
         w->lowest = left;
@@ -180,7 +202,7 @@ TEST(while_a_log_grows_puts_do_not_count_on_the_space_that_it_takes)
     w.f.disk->capacity = CAP;
     w.size = capacity(&w.f);
     CHECK_OK(tkv_checkpoint(w.f.store, &err));
-    before = atomic_load(&w.f.store->space_left);
+    before = atomic_load(&w.f.store->put_space_left);
     w.f.disk->context = &w;
     w.f.disk->before_call = note_space;
     for (unsigned i = 0; i < 100 && capacity(&w.f) == w.size; i++)

@@ -357,7 +357,8 @@ TEST(a_disk_is_not_called_full_for_room_that_removed_files_take)
 {
     struct fixture f;
 
-    (void)begin_with_removed_file(&f);
+    begin_in_mode(&f, TKV_DURABILITY_ALWAYS);
+    tkv_removed_add(f.store, new_file_of(&f, 2 * 1024 * 1024));
     fill_disk(&f);
     note_space(&f);
     CHECK(!f.store->disk_full && f.store->removed[0] == NULL);

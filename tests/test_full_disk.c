@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deletes on a full disk: they make room, and never take the last of what making room needs.
+ *
+ * Method: a disk is filled with records, of which then some, or all, are deleted. Small records
+ * are the hard case: a delete takes as much room as what it makes garbage, and a hint as much as
+ * the records it is of. Wherever that stops, the store must close, open, compact, and in the end
+ * lose all its keys and take puts again; and so must what a killed process leaves.
+ */
+#include "sim_store.h"
+
+TEST_MAIN
+
+#define KEYS_MAX 200000u
+
+struct filled {
+    struct fixture f;
+    size_t value_size;
+    unsigned count;
+    bool is_there[KEYS_MAX];
+};
+
+static struct tkv_slice key_of(unsigned i, char out[16])
+{
+    snprintf(out, 16, "%08u", i);
+    return tkv_text(out);
+}
+
+static void begin_filled(struct filled *s, enum tkv_durability durability,
+                         uint64_t file_size, size_t value_size)
+{
+    memset(s, 0, sizeof *s);
+    s->f = begin_closed();
+    s->f.options.durability = durability;
+    s->f.options.data_file_size_min = s->f.options.data_file_size_max = file_size;
+    s->f.disk->capacity = 3 * 1024 * 1024;
+    s->value_size = value_size;
+}
+
+static void fill_disk(struct filled *s)
+{
+    static const uint8_t value[1024];
+    enum tkv_status status = TKV_OK;
+    char key[16];
+
+    CHECK(s->value_size <= sizeof value);
+    reopen(&s->f);
+    while (status == TKV_OK) {
+        CHECK(s->count < KEYS_MAX);
+        status = tkv_put(s->f.store, key_of(s->count, key), tkv_bytes(value, s->value_size),
+                         &err);
+        s->is_there[s->count] = status == TKV_OK;
+        s->count += status == TKV_OK;
+    }
+    CHECK_EQ(status, TKV_NO_SPACE);
+}
+
+/* Returns how many were refused; gives up when it is clear that more will be. */
+static unsigned delete_each(struct filled *s, unsigned step)
+{
+    unsigned refused = 0;
+    char key[16];
+
+    for (unsigned i = 0; i < s->count && refused < 100; i += step) {
+        const enum tkv_status status = tkv_delete(s->f.store, key_of(i, key), NULL, &err);
+
+        CHECK(status == TKV_OK || status == TKV_NO_SPACE);
+        if (status == TKV_OK)
+            s->is_there[i] = false;
+        else
+            refused++;
+    }
+    return refused;
+}
+
+static void check_model(const struct filled *s)
+{
+    char key[16];
+
+    for (unsigned i = 0; i < s->count; i++)
+        CHECK_EQ(tkv_exists(s->f.store, key_of(i, key), &err) == TKV_OK, s->is_there[i]);
+}
+
+static void check_can_be_emptied(struct filled *s)
+{
+    unsigned rounds = 0;
+
+    reopen(&s->f);
+    check_model(s);
+    do {
+        CHECK_OK(tkv_compact(s->f.store, NULL, &err));
+        CHECK(rounds++ < 50);
+    } while (delete_each(s, 1) > 0);
+    CHECK_OK(tkv_compact(s->f.store, NULL, &err));
+    put(&s->f, "k", "v");
+    CHECK_EQ(stats_of(&s->f).keys, 1);
+    check_verifies(s->f.store);
+}
+
+/* Closed as it should be, and killed. */
+static void check_both_can_be_emptied(struct filled *s)
+{
+    static bool is_there[KEYS_MAX];
+    struct simdisk *killed = simdisk_clone(s->f.disk);
+
+    memcpy(is_there, s->is_there, sizeof is_there);
+    check_can_be_emptied(s);
+    end(&s->f);
+    s->f.disk = killed;
+    s->f.store = NULL;
+    memcpy(s->is_there, is_there, sizeof is_there);
+    check_can_be_emptied(s);
+    end(&s->f);
+}
+
+static void check_deletes(enum tkv_durability durability, uint64_t file_size,
+                          size_t value_size, unsigned step)
+{
+    static struct filled s;
+
+    begin_filled(&s, durability, file_size, value_size);
+    fill_disk(&s);
+    CHECK_EQ(delete_each(&s, step), 0);
+    check_both_can_be_emptied(&s);
+}
+
+TEST(deletes_of_small_records_find_room_on_a_full_disk)
+{
+    static const unsigned steps[] = {2, 30};
+
+    for (unsigned i = 0; i < 2; i++) {
+        check_deletes(TKV_DURABILITY_ALWAYS, 512 * 1024, 0, steps[i]);
+        check_deletes(TKV_DURABILITY_NONE, 512 * 1024, 0, steps[i]);
+    }
+}
+
+TEST(deletes_find_room_on_a_full_disk_with_many_files)
+{
+    static const unsigned steps[] = {2, 30};
+
+    for (unsigned i = 0; i < 2; i++) {
+        check_deletes(TKV_DURABILITY_ALWAYS, 64 * 1024, 300, steps[i]);
+        check_deletes(TKV_DURABILITY_NONE, 64 * 1024, 300, steps[i]);
+        check_deletes(TKV_DURABILITY_NONE, 64 * 1024, 0, steps[i]);
+    }
+}
+
+static uint64_t hint_bytes(const struct fixture *f)
+{
+    struct tkv_os *os = &f->disk->os;
+    struct tkv_datafile *file;
+    uint64_t total = 0;
+    uint32_t slot = 0;
+
+    while ((file = tkv_files_next(f->store, &slot)) != NULL) {
+        char name[TKV_FILE_NAME_SIZE];
+        uint64_t size;
+        int fd;
+
+        tkv_hint_name(file->number, name);
+        fd = os->open(os, f->store->dir, name, TKV_OS_READ);
+        if (fd < 0)
+            continue;
+        CHECK_EQ(os->file_size(os, fd, &size), 0);
+        CHECK_EQ(os->close(os, fd), 0);
+        total += size;
+    }
+    return total;
+}
+
+/* Somebody else takes all but `bytes` of what is left, without hints as well. */
+static void leave_only(struct filled *s, uint64_t bytes)
+{
+    s->f.disk->capacity = s->f.disk->used_bytes - hint_bytes(&s->f) + bytes;
+    CHECK_EQ(try_put(&s->f, "k", "v"), TKV_NO_SPACE);
+}
+
+/* Nothing makes room by itself then, so deletes come to an end before the room does. */
+static void check_without_compactions(enum tkv_durability durability)
+{
+    static struct filled s;
+
+    begin_filled(&s, durability, 64 * 1024, 0);
+    s.f.options.auto_compact = false;
+    fill_disk(&s);
+    leave_only(&s, 300 * 1024);
+    CHECK(delete_each(&s, 2) > 0);
+    CHECK(strstr(err.message, "compact") != NULL);
+    check_both_can_be_emptied(&s);
+}
+
+TEST(without_automatic_compactions_deletes_leave_room_for_one_by_hand)
+{
+    check_without_compactions(TKV_DURABILITY_ALWAYS);
+    check_without_compactions(TKV_DURABILITY_NONE);
+}
+
+TEST(a_batch_of_deletes_leaves_room_for_a_compaction_too)
+{
+    static struct filled s;
+    enum tkv_status status = TKV_OK;
+    struct tkv_batch *batch;
+    char key[16];
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    s.f.options.auto_compact = false;
+    fill_disk(&s);
+    leave_only(&s, 300 * 1024);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    for (unsigned i = 0; i + 100 < s.count && status == TKV_OK; i += 100) {
+        tkv_batch_clear(batch);
+        for (unsigned j = i; j < i + 100; j++)
+            CHECK_OK(tkv_batch_delete(batch, key_of(j, key), &err));
+        status = tkv_write(s.f.store, batch, &err);
+        if (status == TKV_OK)
+            memset(s.is_there + i, 0, 100 * sizeof *s.is_there);
+    }
+    CHECK_EQ(status, TKV_NO_SPACE);
+    tkv_batch_free(batch);
+    check_both_can_be_emptied(&s);
+}
+
+TEST(hints_are_given_up_where_a_compaction_gains_nothing_and_come_back_with_room)
+{
+    static struct filled s;
+    uint64_t before;
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    fill_disk(&s);
+    before = hint_bytes(&s.f);
+    CHECK(before > s.f.disk->capacity / 4);
+    leave_only(&s, hint_bytes(&s.f));
+    CHECK(del(&s.f, "00000000"));
+    s.is_there[0] = false;
+    CHECK(hint_bytes(&s.f) < before / 4);
+    s.f.disk->capacity *= 2;
+    reopen(&s.f);
+    reopen(&s.f);
+    CHECK(hint_bytes(&s.f) > before / 2);
+    check_model(&s);
+    end(&s.f);
+}
+
+TEST(a_delete_of_what_is_not_there_is_not_refused_and_costs_no_hint)
+{
+    static struct filled s;
+    uint64_t before;
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    s.f.options.auto_compact = false;
+    fill_disk(&s);
+    before = hint_bytes(&s.f);
+    leave_only(&s, hint_bytes(&s.f));
+    CHECK_OK(tkv_delete(s.f.store, tkv_text("absent"), NULL, &err));
+    CHECK_EQ(hint_bytes(&s.f), before);
+    end(&s.f);
+}
+
+TEST(a_compaction_takes_the_files_that_it_has_room_for)
+{
+    struct fixture f = begin_closed();
+    uint64_t reclaimed = 0;
+
+    f.options.auto_compact = false;
+    f.options.data_file_size_min = f.options.data_file_size_max = 1024 * 1024;
+    reopen(&f);
+    for (unsigned i = 0; i < 300; i++)
+        put_number(&f, i, 0, 3000);
+    f.options.data_file_size_min = f.options.data_file_size_max = 64 * 1024;
+    reopen(&f);
+    for (unsigned i = 300; i < 500; i++)
+        put_number(&f, i, 0, 3000);
+    for (unsigned i = 0; i < 500; i += 2)
+        delete_number(&f, i);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    f.disk->capacity = f.disk->used_bytes + 200 * 1024;
+    CHECK_OK(tkv_compact(f.store, &reclaimed, &err));
+    CHECK(reclaimed > 200 * 1024);
+    for (unsigned i = 1; i < 500; i += 2)
+        check_number(&f, i, 0, 3000);
+    end(&f);
+}
+
+TEST(no_hint_is_written_from_the_reserve)
+{
+    struct fixture f = begin_closed();
+
+    f.options.durability = TKV_DURABILITY_NONE;
+    f.options.wal_size_max = 1024 * 1024;
+    reopen(&f);
+    for (unsigned i = 0; i < 100; i++) /* several files, of which none is durable */
+        put_number(&f, i, 0, 3000);
+    f.disk->capacity = f.disk->used_bytes + stats_of(&f).disk_bytes + 100 * 1024;
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    CHECK_EQ(hint_bytes(&f), 0);
+    f.disk->capacity *= 4;
+    reopen(&f);
+    reopen(&f);
+    CHECK(hint_bytes(&f) > 0);
+    end(&f);
+}
+
+/* A checkpoint does. */
+TEST(deletes_do_not_fill_up_blocks_on_a_full_disk)
+{
+    static struct filled s;
+    uint64_t used;
+    char key[16];
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    s.f.options.auto_compact = false;
+    fill_disk(&s);
+    CHECK_OK(tkv_checkpoint(s.f.store, &err));
+    used = s.f.disk->used_bytes;
+    for (unsigned i = 0; i < 100; i++)
+        CHECK(del(&s.f, key_of(i, key).data));
+    CHECK(stats_of(&s.f).disk_full);
+    CHECK(s.f.disk->used_bytes <= used + 8 * TKV_BLOCK_SIZE);
+    end(&s.f);
+}

@@ -101,10 +101,10 @@ static enum tkv_status leave_out_dead(struct tkv_store *store,
     return tkv_condemned_leave_out(store, err);
 }
 
-enum tkv_status tkv_condemned_remove_dead(struct tkv_store *store,
-                                          const struct tkv_garbage_list *list,
-                                          bool *ret_did, uint64_t *ret_reclaimed,
-                                          struct tkv_error *err)
+enum tkv_status TKV_COLD tkv_condemned_remove_dead(struct tkv_store *store,
+                                                   const struct tkv_garbage_list *list,
+                                                   bool *ret_did, uint64_t *ret_reclaimed,
+                                                   struct tkv_error *err)
 {
     enum tkv_status status = TKV_OK;
     size_t count = 0;

@@ -54,8 +54,8 @@ static enum tkv_leftover leftover_with(const uint8_t header[TKV_DATA_HEADER_SIZE
 }
 
 /* What cannot be looked at now can be looked at by the next opening. */
-enum tkv_leftover tkv_datafile_leftover(struct tkv_os *os, int dir, const char *name,
-                                        const uint8_t uuid[16])
+enum tkv_leftover TKV_COLD tkv_datafile_leftover(struct tkv_os *os, int dir,
+                                                 const char *name, const uint8_t uuid[16])
 {
     uint8_t header[TKV_DATA_HEADER_SIZE];
     const int fd = os->open(os, dir, name, TKV_OS_READ);

@@ -31,10 +31,10 @@ void tkv_directory_release(struct tkv_directory *directory);
  * or in files that are listed, by a manifest whose name is durable. Failing to is harmless. */
 void tkv_directory_clean_records(struct tkv_store *store,
                                  const struct tkv_directory *directory,
-                                 struct tkv_open_report *report);
+                                 struct tkv_open_report *report) TKV_COLD;
 /* Likewise what is left of values and temporary files, once what no longer refers to them is
  * durable. */
 void tkv_directory_clean(struct tkv_store *store, const struct tkv_directory *directory,
-                         struct tkv_open_report *report);
+                         struct tkv_open_report *report) TKV_COLD;
 
 #endif

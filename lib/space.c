@@ -176,7 +176,7 @@ enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
 #define MAKE_ROOM_STEPS 16u /* compactions that one delete waits for */
 
 /* One compaction may gain less than a delete needs, or others may be faster. */
-static bool make_room_for_deletes(struct tkv_store *store, uint64_t bytes)
+static bool TKV_COLD make_room_for_deletes(struct tkv_store *store, uint64_t bytes)
 {
     bool is_within = is_within_now(store, bytes, &store->delete_space_left), did = true;
 

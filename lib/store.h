@@ -179,7 +179,7 @@ struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number);
 void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *file);
 /* All of them, whose space is needed more. The next opening takes longer and writes them again.
  * With `upkeep` held. */
-void tkv_files_unlink_hints(struct tkv_store *store);
+void tkv_files_unlink_hints(struct tkv_store *store) TKV_COLD;
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
@@ -470,7 +470,7 @@ void tkv_upkeep_after_write(struct tkv_store *store);
 void tkv_upkeep_flush(struct tkv_store *store);
 /* One compaction in the caller's time. False: there is nothing to gain, and the hints were given
  * up instead. Takes `compact`. */
-bool tkv_upkeep_make_room(struct tkv_store *store);
+bool tkv_upkeep_make_room(struct tkv_store *store) TKV_COLD;
 /* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
 void tkv_upkeep_before_wait(void *context, unsigned writers);
 

@@ -30,8 +30,7 @@
  *     the file, the offset and the sequence number.
  *   - A failed sync is never retried. The store is then poisoned: reads go on, writes return
  *     TKV_POISONED until it is opened again. A full disk fails the one write with
- *     TKV_NO_SPACE, keeps reads, allows deletes while they leave room, and heals by itself
- *     once there is some.
+ *     TKV_NO_SPACE, keeps reads and deletes, and heals by itself once there is room.
  *   - Deleted means deleted: no crash, compaction or restart brings an old value back, and
  *     both the disk space and the index memory are used again.
  *   - One process writes at a time. The second opener gets TKV_BUSY at once.
@@ -373,7 +372,10 @@ TKV_API enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key
                                    struct tkv_error *err) TKV_MUST_CHECK;
 
 /* Delete `key`. *ret_existed (may be NULL) says whether it was there; deleting an absent key
- * succeeds and writes nothing. Failures as for tkv_put(). */
+ * succeeds and writes nothing. Failures as for tkv_put(); but of a full disk puts leave two
+ * data files' worth (option data_file_size_min), at most an eighth, to deletes and compactions.
+ * A delete that finds no more than a compaction needs waits for some, if `auto_compact` is set,
+ * and is refused only where those bring nothing, as where others have filled the disk. */
 TKV_API enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key,
                                    bool *ret_existed, struct tkv_error *err) TKV_MUST_CHECK;
 
@@ -446,8 +448,8 @@ TKV_API enum tkv_status tkv_sync(struct tkv_store *store,
 
 /* Compact now until no data file has anything worth reclaiming. *ret_bytes_reclaimed may be
  * NULL. Writes and reads go on meanwhile. A file that turns out to be damaged is left as it is
- * (TKV_EVENT_CORRUPTION), which is no failure of this call. A failure leaves the step that
- * failed undone. */
+ * (TKV_EVENT_CORRUPTION), and so is one for whose live records the disk has no room: no failures
+ * of this call. A failure leaves the step that failed undone. */
 TKV_API enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaimed,
                                     struct tkv_error *err) TKV_MUST_CHECK;
 

@@ -139,7 +139,8 @@ static int extend(struct tkv_wal *wal, uint64_t end, bool *ret_lost)
     return write_zeros(wal->os, wal->fd, wal->ring.end, end);
 }
 
-enum tkv_status tkv_wal_grow(struct tkv_wal *wal, uint64_t end, struct tkv_error *err)
+enum tkv_status TKV_COLD tkv_wal_grow(struct tkv_wal *wal, uint64_t end,
+                                      struct tkv_error *err)
 {
     bool is_lost;
     int result;

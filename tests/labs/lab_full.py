@@ -11,6 +11,8 @@ from mounts import Unavailable, run
 SIZE_MB = 24
 VALUE_SIZE = 1500
 MANY = 100000
+SMALL_SIZE = 16
+SMALL_MANY = 1000000
 HEALS_WITHIN_S = 60  # far above what it takes
 
 
@@ -120,6 +122,30 @@ def a_full_btrfs_goes_on(shop, shell):
 
 def a_full_ext4_goes_on(shop, shell):
     return f"{fill_and_recover(shop, shell, 'ext4', 'always', 1)} keys"
+
+
+def delete_small_records(shop, shell, kind, mode):
+    """A delete of one takes as much room as it makes garbage, and its hint as much again."""
+    small_disk(shop, kind, size_mb=16)
+    with open_new(shop, shell, mode) as store:
+        answer = store.put(1, SMALL_MANY, 1, SMALL_SIZE)
+        expect(answer.status == NO_SPACE, "a full disk is TKV_NO_SPACE", answer)
+        for key in range(1, answer.number, 16):
+            gone = store.delete(key, 8)
+            expect(gone.status == OK, "deletes go on when the disk is full", gone)
+        store.check()
+        expect((closed := store.simple("close")).status == OK, "the store closes", closed)
+        expect((opened := store.open(mode)).status == OK, "the store opens again", opened)
+        expect((done := store.simple("compact")).status == OK, "compaction", done)
+        expect_to_heal(store, 1)
+        expect_same_after_reopening(store)
+    shop.clear()
+    return answer.number
+
+
+def deletes_of_small_records_find_room_on_a_full_disk(shop, shell):
+    return ", ".join(f"{kind} {mode} {delete_small_records(shop, shell, kind, mode)} keys"
+                     for kind in ("ext4", "tmpfs") for mode in ("always", "none"))
 
 
 # ---- Full by somebody else -------------------------------------------------------------------
@@ -258,6 +284,7 @@ def take_inodes(directory):
 
 LABS = [
     a_full_disk_reads_deletes_compacts_and_goes_on,
+    deletes_of_small_records_find_room_on_a_full_disk,
     a_full_xfs_goes_on,
     a_full_btrfs_goes_on,
     a_disk_filled_by_another_is_read_and_heals,

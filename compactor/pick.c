@@ -24,13 +24,13 @@ static bool is_nearly_dead(uint64_t total, uint64_t kept)
     return dead >= NEARLY_DEAD_BYTES && (double)dead >= NEARLY_DEAD_SHARE * (double)total;
 }
 
-bool tkv_pick_wanted(uint64_t total_bytes, uint64_t kept_bytes,
+bool tkv_pick_wanted(uint64_t total_bytes, uint64_t live_bytes,
                      const struct tkv_pick_policy *policy)
 {
-    if (is_nearly_dead(total_bytes, kept_bytes))
+    if (is_nearly_dead(total_bytes, live_bytes))
         return true;
     return total_bytes > policy->size_min &&
-           (double)total_bytes > policy->space_factor * (double)kept_bytes;
+           (double)total_bytes > policy->space_factor * (double)live_bytes;
 }
 
 static double benefit(const struct tkv_pick_file *file)

@@ -34,8 +34,8 @@ struct tkv_pick_policy {
 
 #define TKV_PICK_NONE SIZE_MAX
 
-/* Is there so much garbage that a compaction should run? */
-bool tkv_pick_wanted(uint64_t total_bytes, uint64_t kept_bytes,
+/* Is there so much beside the live records that a compaction should run? */
+bool tkv_pick_wanted(uint64_t total_bytes, uint64_t live_bytes,
                      const struct tkv_pick_policy *policy);
 
 /* The file to compact, or TKV_PICK_NONE when none is worth it. */

@@ -32,14 +32,11 @@ static bool takes_everything(struct tkv_store *store, uint64_t below)
     return below != TKV_RECLAIM_AUTOMATIC || tkv_space_is_short(store);
 }
 
-static uint64_t kept_in_all(struct tkv_store *store)
-{
-    return tkv_usage_get(&store->live_bytes) + tkv_usage_get(&store->pinned_bytes);
-}
-
 uint64_t tkv_garbage_bytes(struct tkv_store *store)
 {
-    const uint64_t total = tkv_files_disk_bytes(store), kept = kept_in_all(store);
+    const uint64_t total = tkv_files_disk_bytes(store);
+    const uint64_t kept =
+        tkv_usage_get(&store->live_bytes) + tkv_usage_get(&store->pinned_bytes);
 
     return total > kept ? total - kept : 0;
 }
@@ -57,7 +54,9 @@ bool tkv_garbage_wanted(struct tkv_store *store)
         return false;
     if (atomic_load_explicit(&store->disk_full, memory_order_relaxed))
         return tkv_garbage_bytes(store) >= 64 * 1024;
-    return tkv_pick_wanted(tkv_files_disk_bytes(store), kept_in_all(store), &policy);
+    /* Needed deletes are not kept for their own sake: what they hide is garbage, of no less. */
+    return tkv_pick_wanted(tkv_files_disk_bytes(store), tkv_usage_get(&store->live_bytes),
+                           &policy);
 }
 
 static bool is_eligible(struct tkv_datafile *file)

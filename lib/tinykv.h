@@ -34,9 +34,10 @@
  *   - Deleted means deleted: no crash, compaction or restart brings an old value back, and
  *     both the disk space and the index memory are used again.
  *   - One process writes at a time. The second opener gets TKV_BUSY at once.
- *   - Puts keep the data files within `space_factor` times the live bytes, deletes that are
- *     not known to be needless included, plus one data file (tkv_compact() goes further), and
- *     a compaction never needs more extra room than one data file.
+ *   - The data files stay within `space_factor` times the live bytes plus one data file: puts
+ *     are slowed for that. Deletes are not, which take room at first; once the compactor has
+ *     done its work the same holds after them. A compaction never needs more extra room than
+ *     one data file.
  *
  * Conventions, true of every function here
  *

@@ -48,6 +48,26 @@ TEST(overwriting_keeps_the_data_files_within_the_space_factor)
     end(&f);
 }
 
+/* Each delete has an older record to hide, in files of which each has live records. */
+TEST(after_deletes_the_data_files_come_to_rest_within_the_space_factor)
+{
+    enum { KEYS = 20000 };
+    struct fixture f = begin();
+    struct tkv_stats stats;
+
+    for (unsigned i = 0; i < KEYS; i++)
+        put_number(&f, i, 0, 60);
+    for (unsigned i = 0; i < KEYS; i += 2)
+        delete_number(&f, (unsigned)(((uint64_t)i * 7919) % KEYS));
+    stats = stats_of(&f);
+    CHECK_EQ(stats.keys, KEYS / 2);
+    CHECK(stats.disk_bytes <=
+          (uint64_t)((double)stats.live_bytes * f.options.space_factor) +
+              f.options.data_file_size_max);
+    check_verifies(f.store);
+    end(&f);
+}
+
 TEST(tombstones_do_not_pile_up_beside_a_cold_file)
 {
     struct fixture f = begin();

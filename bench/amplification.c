@@ -152,7 +152,6 @@ int main(int argc, char **argv)
         measure(&scene, BENCH_UNIFORM, factors[i]);
         measure(&scene, BENCH_ZIPF, factors[i]);
     }
-    bench_remove(directory);
     free(scene.values);
     return 0;
 }

@@ -8,6 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const int interrupt_numbers[] = {SIGINT, SIGTERM, SIGHUP};
+#define INTERRUPT_COUNT (sizeof interrupt_numbers / sizeof *interrupt_numbers)
+
 static volatile sig_atomic_t interrupted, running; /* a child, or 0 */
 
 static void note_interrupt(int number)
@@ -21,8 +24,9 @@ void bench_catch_interrupts(void)
 {
     struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART};
 
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < INTERRUPT_COUNT; i++)
+        (void)sigaction(interrupt_numbers[i], &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN); /* a reader that has gone is an error at the end */
 }
 
 bool bench_is_interrupted(void)
@@ -49,16 +53,16 @@ pid_t bench_child_begin(void)
 
     (void)fflush(NULL); /* else a child that fails prints it once more */
     (void)sigemptyset(&interrupts);
-    (void)sigaddset(&interrupts, SIGINT);
-    (void)sigaddset(&interrupts, SIGTERM);
+    for (size_t i = 0; i < INTERRUPT_COUNT; i++)
+        (void)sigaddset(&interrupts, interrupt_numbers[i]);
     (void)sigprocmask(SIG_BLOCK, &interrupts, &before);
     if (!interrupted)
         child = fork();
     if (child > 0)
         running = child;
     if (child == 0) {
-        (void)signal(SIGINT, SIG_DFL);
-        (void)signal(SIGTERM, SIG_DFL);
+        for (size_t i = 0; i < INTERRUPT_COUNT; i++)
+            (void)signal(interrupt_numbers[i], SIG_DFL);
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
     (void)sigprocmask(SIG_SETMASK, &before, NULL);

@@ -51,6 +51,15 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+static char made[BENCH_PATH_SIZE];
+static pid_t maker; /* not its children, which exit as well */
+
+static void remove_made(void)
+{
+    if (getpid() == maker)
+        bench_remove(made);
+}
+
 void bench_directory_new(const char *parent, char path[BENCH_PATH_SIZE])
 {
     if (mkdir(parent, 0700) != 0 && errno != EEXIST)
@@ -60,6 +69,9 @@ void bench_directory_new(const char *parent, char path[BENCH_PATH_SIZE])
         bench_die("bench", parent, "too long a path");
     if (mkdtemp(path) == NULL)
         bench_die("bench", parent, strerror(errno));
+    memcpy(made, path, BENCH_PATH_SIZE);
+    maker = getpid();
+    (void)atexit(remove_made);
 }
 
 void bench_remove(const char *path)

@@ -25,7 +25,7 @@ void bench_read_files(const char *path);
 #define BENCH_PATH_SIZE 1000u
 
 /* A new directory below `parent`, which is made if need be: what was there before is left alone.
- * The caller removes it again. */
+ * One a process, which removes it when it exits. */
 void bench_directory_new(const char *parent, char path[BENCH_PATH_SIZE]);
 /* Remove a directory and everything in it; fine when there is none. */
 void bench_remove(const char *path);

@@ -6,7 +6,8 @@
  *                  [--keys N] [--value-size BYTES] [--runs N] [--seconds S] [--rate N]
  *                  [--memory-limit BYTES] [--dir DIRECTORY] [--facts FILE]
  *
- * Stores are made in a directory of their own below DIRECTORY, which is removed at the end.
+ * Stores are made in a directory of their own below DIRECTORY, which is removed at the end,
+ * however that comes about short of SIGKILL.
  * Engines alternate within a round, and rounds are repeated: what the machine does meanwhile
  * hits all alike. Printed is the median with the extremes. Ratios within one run are what counts:
  * absolute figures move between machines and hours.
@@ -131,7 +132,6 @@ int main(int argc, char **argv)
     for (unsigned round = 0; round < o.runs && !bench_is_interrupted(); round++)
         run_round(&o, &table, round);
     bench_remove_memory_limit();
-    bench_remove(directory);
     if (bench_is_interrupted()) {
         fprintf(stderr, "bench: interrupted, no results\n");
         return 130;
@@ -139,5 +139,7 @@ int main(int argc, char **argv)
     bench_output(&o, &table);
     close_file(o.json);
     close_file(o.facts);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        bench_die("bench", "standard output", strerror(errno));
     return table.tinykv_failed || is_empty(&table) ? 1 : 0;
 }

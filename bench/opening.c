@@ -255,7 +255,6 @@ int main(int argc, char **argv)
     }
     in_child(&scene, measure_costs, 0);
     print_figures(&scene);
-    bench_remove(directory);
     free(scene.buffer);
     free(scene.values);
     return 0;

@@ -87,20 +87,13 @@ static double number(const char *text, double least, double most)
     return value;
 }
 
-static FILE *file_new(const char *path)
+static double whole_number(const char *text, double least, double most)
 {
-    FILE *file = fopen(path, "ae"); /* what is in it stays until there is better */
+    const double value = number(text, least, most);
 
-    if (file == NULL)
-        bench_die("bench", path, strerror(errno));
-    return file;
-}
-
-static void set_quick(struct bench_options *o)
-{
-    o->quick = true;
-    o->runs = 3;
-    o->settings.seconds = 0.25;
+    if (value != (double)(uint64_t)value)
+        usage();
+    return value;
 }
 
 static void set_option(struct bench_options *o, int option, const char *argument)
@@ -109,13 +102,13 @@ static void set_option(struct bench_options *o, int option, const char *argument
 
     switch (option) {
     case 'q':
-        set_quick(o);
+        o->quick = true;
         break;
     case 'j':
-        o->json = file_new(argument);
+        o->json_path = argument;
         break;
     case 'f':
-        o->facts = file_new(argument);
+        o->facts_path = argument;
         break;
     case 'o':
         o->only = argument;
@@ -127,13 +120,13 @@ static void set_option(struct bench_options *o, int option, const char *argument
         s->directory = argument;
         break;
     case 'k':
-        s->keys = (uint64_t)number(argument, 100, 4e9);
+        s->keys = (uint64_t)whole_number(argument, 100, 4e9);
         break;
     case 'v':
-        s->value_size = (size_t)number(argument, 0, 64e6);
+        s->value_size = (size_t)whole_number(argument, 0, 64e6);
         break;
     case 'r':
-        o->runs = (unsigned)number(argument, 1, BENCH_RUNS_MAX);
+        o->runs = (unsigned)whole_number(argument, 1, BENCH_RUNS_MAX);
         break;
     case 's':
         s->seconds = number(argument, 0.01, 3600);
@@ -142,7 +135,7 @@ static void set_option(struct bench_options *o, int option, const char *argument
         s->rate = number(argument, 0, 1e9);
         break;
     case 'm':
-        s->memory_limit = (uint64_t)number(argument, 0, 1e15);
+        s->memory_limit = (uint64_t)whole_number(argument, 0, 1e15);
         break;
     case 'h':
         print_usage(stdout);
@@ -207,6 +200,30 @@ static void check_engines(const struct bench_options *o)
         exit(2);
 }
 
+/* ---- All together -------------------------------------------------------------------------- */
+
+/* What was not asked for in particular. */
+static void set_defaults(struct bench_options *o)
+{
+    if (o->runs == 0)
+        o->runs = o->quick ? 3 : 5;
+    if (o->settings.seconds == 0)
+        o->settings.seconds = o->quick ? 0.25 : 1;
+}
+
+/* Only now that the arguments are known to make sense; NULL without a path. */
+static FILE *file_new(const char *path)
+{
+    FILE *file;
+
+    if (path == NULL)
+        return NULL;
+    file = fopen(path, "ae"); /* what is in it stays until there is better */
+    if (file == NULL)
+        bench_die("bench", path, strerror(errno));
+    return file;
+}
+
 void bench_parse(int argc, char **argv, struct bench_options *ret_options)
 {
     static const struct option options[] = {
@@ -228,11 +245,7 @@ void bench_parse(int argc, char **argv, struct bench_options *ret_options)
     int option;
 
     *ret_options = (struct bench_options){
-        .settings = {.directory = "/var/tmp",
-                     .keys = 1000000,
-                     .value_size = 100,
-                     .seconds = 1},
-        .runs = 5
+        .settings = {.directory = "/var/tmp", .keys = 1000000, .value_size = 100}
     };
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         set_option(ret_options, option, optarg);
@@ -240,4 +253,7 @@ void bench_parse(int argc, char **argv, struct bench_options *ret_options)
         usage();
     check_workloads(ret_options);
     check_engines(ret_options);
+    set_defaults(ret_options);
+    ret_options->json = file_new(ret_options->json_path);
+    ret_options->facts = file_new(ret_options->facts_path);
 }

@@ -13,7 +13,8 @@ struct bench_options {
     struct bench_settings settings;
     const char *only;    /* workloads, separated by commas; NULL: all but the extra ones */
     const char *engines; /* the same */
-    FILE *json, *facts;  /* or NULL; emptied when there is something to write */
+    const char *json_path, *facts_path; /* or NULL */
+    FILE *json, *facts; /* likewise; emptied when there is something to write */
     unsigned runs;
     bool quick;
 };

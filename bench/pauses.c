@@ -261,7 +261,6 @@ int main(int argc, char **argv)
     rate = run_way(&scene, "closed", true, 0);
     (void)run_way(&scene, "open", true, rate / 2);
     (void)run_way(&scene, "idle", false, rate / 2);
-    bench_remove(directory);
     free(scene.draws);
     free(scene.values);
     return 0;

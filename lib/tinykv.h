@@ -229,12 +229,13 @@ struct tkv_options {
     uint64_t data_file_size_max; /* ... and at live/256 in large stores. [min, 512 MiB] */
     uint64_t compact_size_min;   /* no compaction while all data is smaller. [0, 2^63) */
     double space_factor; /* compact so that disk use stays below this x live. [1.05, 10] */
-    uint64_t wal_size_max;  /* cap of wal.log, which grows on demand from 1 MiB or the cap,
+    uint64_t wal_size_max; /* cap of wal.log, which grows on demand from 1 MiB or the cap,
                               whichever is less; tkv_close() gives back what is above 1 MiB
                               and above an eighth of the cap. Values above a quarter of the
                               cap are stored beside the log. [64 KiB, 16 GiB; 512 MiB with
                               pointers of 32 bits] */
-    uint64_t expected_keys; /* size the index for so many keys at once; 0 does not. */
+    uint64_t
+        expected_keys; /* size the index for so many keys at once; 0 does not. [0, 2^40] */
     /* ALWAYS, Linux: for so long after a group of one or few writers went to the device, keep a
      * processor awake with a thread that runs where nobody else in its control group wants to
      * (SCHED_IDLE). Commits return sooner where processors wake slowly, as in many virtual

@@ -148,8 +148,16 @@ static enum tkv_status encode_again(struct tkv_store *store, const struct tkv_dr
     return status;
 }
 
+static enum tkv_status promise(struct tkv_store *store, const struct tkv_draft *draft,
+                               struct tkv_error *err)
+{
+    if (draft->deletes < draft->count)
+        return tkv_promise_puts(store, draft->size, err);
+    return tkv_promise_deletes(store, draft->size, err);
+}
+
 static enum tkv_status write_batch(struct tkv_store *store, const struct tkv_batch *batch,
-                                   struct tkv_error *err)
+                                   bool *ret_is_on_disk, struct tkv_error *err)
 {
     const bool as_it_is = store->options.compress_level == 0 &&
                           !tkv_draft_is_large(store, batch->record_size_max);
@@ -163,6 +171,7 @@ static enum tkv_status write_batch(struct tkv_store *store, const struct tkv_bat
         tkv_draft_abandon(store, &draft);
     if (as_it_is)
         draft.bytes = draft.first_bytes; /* the batch's */
+    *ret_is_on_disk = draft.large_count > 0;
     tkv_draft_release(&draft);
     return status;
 }
@@ -171,15 +180,15 @@ enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch
                           struct tkv_error *err)
 {
     enum tkv_status status = tkv_store_check_writable(store, err);
+    bool is_on_disk;
 
     if (status != TKV_OK || batch->draft.count == 0)
         return status;
-    if (batch->draft.deletes < batch->draft.count)
-        status = tkv_space_check(store, batch->draft.size, err);
-    else
-        status = tkv_space_check_deletes(store, batch->draft.size, err);
+    status = promise(store, &batch->draft, err);
     if (status != TKV_OK)
         return status;
     tkv_pace_writer(store, batch->draft.user_bytes);
-    return write_batch(store, batch, err);
+    status = write_batch(store, batch, &is_on_disk, err);
+    tkv_promise_settle(store, batch->draft.size, is_on_disk);
+    return status;
 }

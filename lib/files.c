@@ -40,6 +40,8 @@ enum tkv_status tkv_files_add(struct tkv_store *store, struct tkv_datafile *file
         atomic_store(&store->slots_used, slot + 1);
     tkv_usage_add(&store->other_bytes, atomic_load(&file->size));
     tkv_usage_add(&store->file_count, 1);
+    if (file->file_class != TKV_FILE_LARGE)
+        (void)tkv_space_note_file(store, file->capacity);
     atomic_store(&store->files[slot], file);
     return TKV_OK;
 }

@@ -26,12 +26,6 @@ static struct tkv_pick_policy policy_of(const struct tkv_store *store, bool ever
     };
 }
 
-/* Not only what saves more than it costs. */
-static bool takes_everything(struct tkv_store *store, uint64_t below)
-{
-    return below != TKV_RECLAIM_AUTOMATIC || tkv_space_is_short(store);
-}
-
 uint64_t tkv_garbage_bytes(struct tkv_store *store)
 {
     const uint64_t total = tkv_files_disk_bytes(store);
@@ -115,7 +109,7 @@ static uint64_t output_bytes_max(struct tkv_datafile *file)
 struct tkv_datafile *tkv_garbage_pick(struct tkv_store *store,
                                       const struct tkv_garbage_list *s, uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
+    struct tkv_pick_policy policy = policy_of(store, below != TKV_RECLAIM_AUTOMATIC);
     const uint64_t space = tkv_space_for_compaction(store);
     size_t picked;
 
@@ -123,6 +117,10 @@ struct tkv_datafile *tkv_garbage_pick(struct tkv_store *store,
         s->files[i].eligible &=
             s->handles[i]->number < below && output_bytes_max(s->handles[i]) <= space;
     picked = tkv_pick(s->files, s->count, &policy);
+    if (picked == TKV_PICK_NONE && tkv_space_is_short(store)) {
+        policy.everything = true; /* even what saves less than it costs */
+        picked = tkv_pick(s->files, s->count, &policy);
+    }
 
     return picked != TKV_PICK_NONE ? s->handles[picked] : NULL;
 }
@@ -145,11 +143,16 @@ bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 
 /* ---- Rolling over ---------------------------------------------------------------- */
 
+static bool rolls_everything(struct tkv_store *store, uint64_t below)
+{
+    return below != TKV_RECLAIM_AUTOMATIC || tkv_space_is_short(store);
+}
+
 /* Close an output when it is worth compacting itself. */
 static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_output,
                         uint64_t below)
 {
-    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
+    const struct tkv_pick_policy policy = policy_of(store, rolls_everything(store, below));
     struct tkv_datafile *output = *ret_output;
     struct tkv_pick_file file = {.eligible = true};
 
@@ -169,7 +172,7 @@ static void roll_output(struct tkv_store *store, struct tkv_datafile **ret_outpu
 static enum tkv_status roll_active(struct tkv_store *store, uint64_t below,
                                    struct tkv_error *err)
 {
-    const struct tkv_pick_policy policy = policy_of(store, takes_everything(store, below));
+    const struct tkv_pick_policy policy = policy_of(store, rolls_everything(store, below));
     struct tkv_pick_file file = {.eligible = true};
     enum tkv_status status = TKV_OK;
 

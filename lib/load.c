@@ -194,6 +194,7 @@ static void write_hint(struct tkv_store *store, struct tkv_datafile *file,
 
     if (!tkv_space_permits(store, tkv_hint_writer_size(hint)))
         return;
+    tkv_space_take(store, tkv_hint_writer_size(hint));
     if (tkv_hint_writer_write(hint, store->os, store->dir, &identity, NULL) == TKV_OK)
         file->hinted_size = identity.data_size;
 }

@@ -111,7 +111,10 @@ struct tkv_store {
     atomic_bool puts_are_new; /* the last put that came alone was of a new key */
     _Atomic uint64_t
         put_space_left; /* at the last look, beyond what was flushed then ... */
-    _Atomic uint64_t delete_space_left; /* ... and for deletes, which may take more */
+    _Atomic uint64_t delete_space_left; /* ... for deletes, which may take more ... */
+    _Atomic uint64_t last_space_left;   /* ... and beside what any change of files takes */
+    _Atomic uint64_t promised_bytes;    /* to large writes that are on their way */
+    _Atomic uint64_t longest_file;      /* of records, that there is or will be */
     _Atomic uint64_t flushed_bytes;     /* of the applied ones, when the last flush began */
     _Atomic uint64_t flush_kept;        /* of those, still in memory; under `upkeep` */
     _Atomic uint64_t log_head;          /* log position applied */
@@ -319,14 +322,6 @@ void tkv_removed_abandon(struct tkv_store *store) TKV_COLD;
 
 /* ---- space.c: what is left of the disk, and for whom ------------------------------ */
 
-/* A full disk refuses what needs more of it, without touching the log: puts at once, */
-enum tkv_status tkv_space_check(struct tkv_store *store, uint64_t bytes,
-                                struct tkv_error *err);
-/* deletes only where they would take what a compaction needs, and after one was tried. */
-enum tkv_status tkv_space_check_deletes(struct tkv_store *store, uint64_t bytes,
-                                        struct tkv_error *err);
-/* No delete has room: whatever a compaction can gain is worth it. */
-bool tkv_space_is_short(struct tkv_store *store);
 /* Applied since the last flush began. */
 static inline uint64_t tkv_space_unflushed(struct tkv_store *store)
 {
@@ -334,6 +329,14 @@ static inline uint64_t tkv_space_unflushed(struct tkv_store *store)
         tkv_usage_get(&store->flushed_bytes); /* first: it is not more */
 
     return tkv_usage_get(&store->applied_bytes) - flushed;
+}
+/* That and what has been promised to writes that are on their way. */
+static inline uint64_t tkv_space_wanted(struct tkv_store *store)
+{
+    const uint64_t promised =
+        tkv_usage_get(&store->promised_bytes); /* first: applied it counts there */
+
+    return promised + tkv_space_unflushed(store);
 }
 /* See how much is left, now that `flushed` of the unflushed bytes are on the disk. False when
  * what remains in memory does not fit beside the reserve, even without what removed files
@@ -348,10 +351,32 @@ enum tkv_status tkv_space_note_failure(struct tkv_store *store, enum tkv_status 
 /* Would `bytes` more of anything but records leave the reserve alone? Removed files have given
  * back what they occupied before this says no. With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
+/* There is a file of records of so many bytes, or will be: the next look counts with its like.
+ * False: there was a longer one. */
+bool tkv_space_note_file(struct tkv_store *store, uint64_t bytes);
 /* So much may a compaction write. With `upkeep` held. */
 uint64_t tkv_space_for_compaction(struct tkv_store *store);
 /* So many will be taken: until the next look writes have that much less. With `upkeep` held. */
 void tkv_space_take(struct tkv_store *store, uint64_t bytes);
+
+/* No delete has room: whatever a compaction can gain is worth it. */
+bool tkv_space_is_short(struct tkv_store *store);
+
+/* ---- promise.c: space for one write ------------------------------------------------ */
+
+#define TKV_PROMISE_SIZE_MIN 4096u
+
+/* A full disk refuses what needs more of it, without touching the log: puts at once, */
+enum tkv_status tkv_promise_puts(struct tkv_store *store, uint64_t bytes,
+                                 struct tkv_error *err);
+/* deletes only where they would take what a compaction needs, and after some were tried. */
+enum tkv_status tkv_promise_deletes(struct tkv_store *store, uint64_t bytes,
+                                    struct tkv_error *err);
+/* Of that, for one that makes room without a compaction. */
+bool tkv_promise_last(struct tkv_store *store, uint64_t bytes);
+/* The write that was promised so much has been applied, or has failed. `is_on_disk`: some of it
+ * has gone to files beside the log. */
+void tkv_promise_settle(struct tkv_store *store, uint64_t bytes, bool is_on_disk);
 
 /* ---- log_room.c: room in the log ------------------------------------------------- */
 

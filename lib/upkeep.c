@@ -271,9 +271,12 @@ bool tkv_upkeep_make_room(struct tkv_store *store)
 {
     bool did = false;
 
-    if (store->options.auto_compact && tkv_garbage_wanted(store))
-        (void)tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL);
-    if (!did)
+    if (store->options.auto_compact) {
+        tkv_upkeep_expire(store);
+        if (tkv_garbage_wanted(store))
+            (void)tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL);
+    }
+    if (!did && tkv_space_is_short(store))
         drop_hints(store);
     return did;
 }
@@ -300,7 +303,11 @@ void tkv_upkeep_after_write(struct tkv_store *store)
         checkpoint(store);
         sync_if_due(store);
     }
-    if (store->options.auto_compact && tkv_garbage_wanted(store)) {
+    if (!store->options.auto_compact)
+        return;
+    if (atomic_load_explicit(&store->disk_full, memory_order_relaxed))
+        tkv_upkeep_expire(store); /* that is garbage as well */
+    if (tkv_garbage_wanted(store)) {
         tkv_upkeep_expire(store);
         reclaim_inline(store);
     }

@@ -55,7 +55,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
     enum tkv_status status;
 
     tkv_index_prefetch(store->index, hash);
-    status = tkv_space_check(store, key.size + value.size, err);
+    status = tkv_promise_puts(store, key.size + value.size, err);
     if (status != TKV_OK)
         return status;
     tkv_pace_writer(store, key.size + value.size);
@@ -67,6 +67,7 @@ static enum tkv_status put(struct tkv_store *store, struct tkv_slice key,
     }
     if (status != TKV_OK)
         tkv_draft_abandon(store, &draft);
+    tkv_promise_settle(store, key.size + value.size, draft.large_count > 0);
     tkv_draft_release(&draft);
     return status;
 }
@@ -110,16 +111,31 @@ static bool is_wanted(void *context, const struct tkv_wal_write *write)
     return is_there(context, record.key, write->items[0].key_hash);
 }
 
-static enum tkv_status commit_delete(struct tkv_store *store, struct tkv_draft *draft,
-                                     uint64_t hash, struct tkv_error *err)
+/* A file goes with it that need not be compacted first. */
+static bool frees_file(struct tkv_store *store, struct tkv_slice key, uint64_t hash)
 {
-    const enum tkv_status status = tkv_space_check_deletes(store, draft->size, err);
+    struct tkv_location location;
 
+    return tkv_index_find(store->index, key, hash, &location) &&
+           (location.place & TKV_PLACE_LARGE) != 0;
+}
+
+static enum tkv_status commit_delete(struct tkv_store *store, struct tkv_draft *draft,
+                                     struct tkv_slice key, uint64_t hash,
+                                     struct tkv_error *err)
+{
+    enum tkv_status status = tkv_promise_deletes(store, draft->size, err);
+
+    if (status == TKV_NO_SPACE && frees_file(store, key, hash) &&
+        tkv_promise_last(store, draft->size))
+        status = TKV_OK;
     if (status != TKV_OK)
         return status;
     draft->items[0].key_hash = hash;
     draft->is_wanted = is_wanted;
-    return tkv_draft_commit(store, draft, err);
+    status = tkv_draft_commit(store, draft, err);
+    tkv_promise_settle(store, draft->size, false);
+    return status;
 }
 
 /* While the key's line arrives the record is encoded, while its entry does the log is got
@@ -139,7 +155,7 @@ static enum tkv_status delete_key(struct tkv_store *store, struct tkv_slice key,
     status = tkv_draft_add(&draft, &record, &reason);
     if (status == TKV_OK && tkv_index_peek(store->index, hash, &guess)) {
         tkv_files_fetch_superseded(store, guess);
-        status = commit_delete(store, &draft, hash, &reason);
+        status = commit_delete(store, &draft, key, hash, &reason);
         *ret_existed = status == TKV_OK && draft.items[0].existed;
     }
     tkv_draft_release(&draft);

@@ -93,6 +93,20 @@ struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
     return NULL;
 }
 
+#define SIZE_MIN (64u * 1024)
+
+/* A compaction needs room for a file's live records beside it. */
+static uint64_t at_most_of_disk(struct tkv_store *store, uint64_t capacity)
+{
+    const uint64_t disk_bytes =
+        atomic_load_explicit(&store->disk_bytes, memory_order_relaxed);
+    const uint64_t share = disk_bytes / TKV_DISK_SHARE;
+
+    if (disk_bytes == 0 || capacity <= share)
+        return capacity;
+    return share > SIZE_MIN ? share : SIZE_MIN;
+}
+
 uint64_t tkv_files_capacity(struct tkv_store *store)
 {
     const uint64_t share = tkv_usage_get(&store->live_bytes) / 256;
@@ -102,7 +116,7 @@ uint64_t tkv_files_capacity(struct tkv_store *store)
         capacity = share;
     if (capacity > store->options.data_file_size_max)
         capacity = store->options.data_file_size_max;
-    return capacity;
+    return at_most_of_disk(store, capacity);
 }
 
 void tkv_files_live(struct tkv_store *store, struct tkv_datafile *file, uint64_t size)

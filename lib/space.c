@@ -46,7 +46,7 @@ static uint64_t share_of(struct tkv_store *store, uint64_t disk_bytes)
     const uint64_t capacity = tkv_files_capacity(store);
     const uint64_t file = longest > capacity ? longest : capacity;
 
-    return file < disk_bytes / 16 ? file : disk_bytes / 16;
+    return file < disk_bytes / TKV_DISK_SHARE ? file : disk_bytes / TKV_DISK_SHARE;
 }
 
 static uint64_t beyond(uint64_t bytes, uint64_t reserve)
@@ -70,6 +70,7 @@ static struct space measure(struct tkv_store *store)
 
     if (store->os->fs_info(store->os, store->dir, &info) < 0 || info.total_bytes == 0)
         return (struct space){UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    atomic_store(&store->disk_bytes, info.total_bytes);
     reserve = change + share_of(store, info.total_bytes);
     return (struct space){
         .puts = beyond(info.free_bytes,

@@ -95,6 +95,7 @@ static enum tkv_status open_directory(struct tkv_store *store, const char *direc
     result = store->os->fs_info(store->os, store->dir, &info);
     if (result < 0)
         return tkv_fail_os(err, result, "", "file system of %s", directory);
+    atomic_store(&store->disk_bytes, info.total_bytes);
     if (info.is_remote && !store->options.allow_remote)
         return tkv_fail(err, TKV_UNSUPPORTED,
                         "%s is on a network file system; option allow_remote opens it",

@@ -30,6 +30,7 @@
 #define TKV_FLUSH_SIZE     (256u * 1024) /* look after the memory tail once so much is in it */
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
+#define TKV_DISK_SHARE     16u   /* no data file shall be more than this part of the disk */
 #define TKV_REMOVED_MAX    8u    /* removed files that may wait for the flusher */
 #define TKV_FETCH_SLOTS    1024u /* as many as an index line can name */
 
@@ -115,6 +116,7 @@ struct tkv_store {
     _Atomic uint64_t last_space_left;   /* ... and beside what any change of files takes */
     _Atomic uint64_t promised_bytes;    /* to large writes that are on their way */
     _Atomic uint64_t longest_file;      /* of records, that there is or will be */
+    _Atomic uint64_t disk_bytes;        /* free or not; 0: not known */
     _Atomic uint64_t flushed_bytes;     /* of the applied ones, when the last flush began */
     _Atomic uint64_t flush_kept;        /* of those, still in memory; under `upkeep` */
     _Atomic uint64_t log_head;          /* log position applied */

@@ -166,7 +166,7 @@ TEST(where_commits_wait_or_the_disk_is_nearly_full_there_are_smaller_steps)
     end_large(&f);
     begin_large(&f, TKV_DURABILITY_NONE);
     CHECK_EQ(f.disk->os.fs_info(&f.disk->os, f.store->dir, &info), 0);
-    f.disk->capacity = info.total_bytes - info.free_bytes + 14 * MIB;
+    f.disk->capacity = info.total_bytes - info.free_bytes + 6 * MIB;
     check_steps(&f);
     f.disk->capacity = 256 * MIB;
     end_large(&f);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * datafile_header.h - the 64 bytes that a data file begins with; datafile.h has the picture.
- * Pure functions over bytes; tkv_datafile_leftover(), which is beside them, reads such bytes. Private to lib/datafile*.c.
+ * Pure functions over bytes; tkv_datafile_leftover(), which is beside them, reads such bytes.
+ * Private to lib/datafile*.c.
  *
  * Invariant: what encode has written for a file, check accepts for that file, and with a
  * flipped bit it does not.

@@ -73,10 +73,10 @@ enum tkv_status tkv_hint_writer_new(struct tkv_hint_writer **ret_writer,
 enum tkv_status tkv_hint_writer_add(struct tkv_hint_writer *writer,
                                     const struct tkv_hint_entry *entry,
                                     struct tkv_error *err);
-/* Writes <number>.hint. On failure nothing but a removable .tmp is left, if anything. Every
- * entry must lie within identity->data_size. */
 /* Bytes of the file, as it would be written now. */
 size_t tkv_hint_writer_size(const struct tkv_hint_writer *writer);
+/* Writes <number>.hint. On failure nothing but a removable .tmp is left, if anything. Every
+ * entry must lie within identity->data_size. */
 enum tkv_status tkv_hint_writer_write(struct tkv_hint_writer *writer, struct tkv_os *os,
                                       int dir, const struct tkv_hint_identity *identity,
                                       struct tkv_error *err);

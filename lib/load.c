@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * load.c - data files when a store is opened: their records are taken from their hints, or read
- * one by one where there is none to be trusted, and then a hint is written.
+ * one by one where there is none to be trusted, and then a hint is written if there is room.
  */
 #include "store.h"
 
@@ -296,7 +296,7 @@ void tkv_load_write_hint(struct tkv_store *store, struct tkv_datafile *file)
     struct listing listing = {NULL, 0};
     enum tkv_status status = TKV_OK;
 
-    if (file->hinted_size == atomic_load(&file->size) ||
+    if (file->hinted_size == atomic_load(&file->size) || !tkv_space_permits(store, 0) ||
         tkv_hint_writer_new(&listing.hint, NULL) != TKV_OK)
         return;
     if (file->hinted_size > 0)

@@ -276,9 +276,9 @@ static enum tkv_status get_files(const uint8_t *bytes, struct tkv_manifest *m,
     return TKV_OK;
 }
 
-enum tkv_status tkv_manifest_decode(struct tkv_slice bytes,
-                                    struct tkv_manifest *ret_manifest,
-                                    struct tkv_error *err)
+enum tkv_status TKV_COLD tkv_manifest_decode(struct tkv_slice bytes,
+                                             struct tkv_manifest *ret_manifest,
+                                             struct tkv_error *err)
 {
     struct tkv_manifest m = {.files = NULL};
     enum tkv_status status;

@@ -110,9 +110,9 @@ static enum tkv_status write_temporary(struct tkv_os *os, int dir, struct tkv_sl
     return tkv_fail_os(err, result, TKV_MANIFEST_NAME, "%s %s", step, temporary);
 }
 
-enum tkv_status tkv_manifest_write(struct tkv_os *os, int dir,
-                                   const struct tkv_manifest *manifest, bool *ret_unknown,
-                                   struct tkv_error *err)
+enum tkv_status TKV_COLD tkv_manifest_write(struct tkv_os *os, int dir,
+                                            const struct tkv_manifest *manifest,
+                                            bool *ret_unknown, struct tkv_error *err)
 {
     enum tkv_status status;
     uint8_t *bytes = NULL;

@@ -25,8 +25,8 @@ static bool makes_longest_file(struct tkv_store *store, uint64_t bytes)
     return !tkv_draft_is_large(store, bytes) && tkv_space_note_file(store, bytes);
 }
 
-static bool promise_large(struct tkv_store *store, uint64_t bytes,
-                          _Atomic uint64_t *space_left)
+static bool TKV_COLD promise_large(struct tkv_store *store, uint64_t bytes,
+                                   _Atomic uint64_t *space_left)
 {
     if (makes_longest_file(store, bytes))
         tkv_upkeep_flush(store); /* which looks */
@@ -52,7 +52,7 @@ static bool TKV_COLD promise_after_look(struct tkv_store *store, uint64_t bytes,
     return promise(store, bytes, space_left);
 }
 
-void tkv_promise_settle(struct tkv_store *store, uint64_t bytes, bool is_on_disk)
+void tkv_promise_settle_large(struct tkv_store *store, uint64_t bytes, bool is_on_disk)
 {
     if (is_on_disk) {
         tkv_mutex_lock(&store->upkeep);
@@ -77,19 +77,24 @@ static enum tkv_status TKV_COLD promise_on_full_disk(struct tkv_store *store,
                     "the disk is full: delete something, or make room and try again");
 }
 
+static enum tkv_status TKV_COLD refuse(struct tkv_store *store, uint64_t bytes,
+                                       struct tkv_error *err)
+{
+    if (atomic_load(&store->disk_full))
+        return promise_on_full_disk(store, bytes, err);
+    return tkv_fail(err, TKV_NO_SPACE, "the disk is full: no space for %llu bytes",
+                    (unsigned long long)bytes);
+}
+
 enum tkv_status tkv_promise_puts(struct tkv_store *store, uint64_t bytes,
                                  struct tkv_error *err)
 {
-    const bool is_promised = promise(store, bytes, &store->put_space_left) ||
-                             promise_after_look(store, bytes, &store->put_space_left);
-
+    if (!promise(store, bytes, &store->put_space_left) &&
+        !promise_after_look(store, bytes, &store->put_space_left))
+        return refuse(store, bytes, err);
     if (!atomic_load_explicit(&store->disk_full, memory_order_relaxed))
-        return is_promised ? TKV_OK
-                           : tkv_fail(err, TKV_NO_SPACE,
-                                      "the disk is full: no space for %llu bytes",
-                                      (unsigned long long)bytes);
-    if (is_promised)
-        tkv_promise_settle(store, bytes, false);
+        return TKV_OK;
+    tkv_promise_settle(store, bytes, false);
     return promise_on_full_disk(store, bytes, err);
 }
 

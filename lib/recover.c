@@ -8,11 +8,13 @@
  *      a log is judged that has nothing to replay.
  *   3. The log is replayed into a memory tail, as if the writes were made again. Its end is a
  *      torn tail, which goes to quarantine, or damage, which refuses (wal/replay.h).
- *   4. The log gets a new identity: a new salt, and positions beyond all that were ever used.
+ *   4. Files of records that no manifest lists are removed: what was replayed lies in some, and
+ *      a full disk has no room for it twice.
+ *   5. The log gets a new identity: a new salt, and positions beyond all that were ever used.
  *      The checkpoint that says so makes everything recovered durable before it is served.
- *   5. Files that belong to nobody are removed.
+ *   6. What else belongs to nobody is removed.
  *
- * A crash anywhere in here leaves the old checkpoint and the old log as they were, so that the
+ * A crash before the checkpoint leaves the old one and the old log as they were, so that the
  * next recovery does the same again. A read-only store stops after 3 and changes nothing.
  */
 #include "recovery.h"

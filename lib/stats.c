@@ -60,8 +60,8 @@ static void describe_work(struct tkv_store *store, struct tkv_stats *stats)
     stats->last_compaction_micros = tkv_usage_get(&c->last_compaction_micros);
 }
 
-enum tkv_status tkv_stats(struct tkv_store *store, struct tkv_stats *ret_stats,
-                          struct tkv_error *err)
+enum tkv_status TKV_COLD tkv_stats(struct tkv_store *store, struct tkv_stats *ret_stats,
+                                   struct tkv_error *err)
 {
     struct tkv_stats stats;
     enum tkv_status status = tkv_store_check(store, err);

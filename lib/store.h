@@ -378,7 +378,13 @@ enum tkv_status tkv_promise_deletes(struct tkv_store *store, uint64_t bytes,
 bool tkv_promise_last(struct tkv_store *store, uint64_t bytes);
 /* The write that was promised so much has been applied, or has failed. `is_on_disk`: some of it
  * has gone to files beside the log. */
-void tkv_promise_settle(struct tkv_store *store, uint64_t bytes, bool is_on_disk);
+void tkv_promise_settle_large(struct tkv_store *store, uint64_t bytes, bool is_on_disk);
+static inline void tkv_promise_settle(struct tkv_store *store, uint64_t bytes,
+                                      bool is_on_disk)
+{
+    if (bytes >= TKV_PROMISE_SIZE_MIN || is_on_disk)
+        tkv_promise_settle_large(store, bytes, is_on_disk);
+}
 
 /* ---- log_room.c: room in the log ------------------------------------------------- */
 

@@ -226,7 +226,8 @@ struct tkv_options {
 
     /* Space and speed; most callers leave these alone. */
     uint64_t data_file_size_min; /* data files rotate at this size ... [64 KiB, 512 MiB] */
-    uint64_t data_file_size_max; /* ... and at live/256 in large stores. [min, 512 MiB] */
+    uint64_t data_file_size_max; /* ... and at live/256 in large stores. [min, 512 MiB];
+                                    neither at more than a sixteenth of the disk */
     uint64_t compact_size_min;   /* no compaction while all data is smaller. [0, 2^63) */
     double space_factor; /* compact so that disk use stays below this x live. [1.05, 10] */
     uint64_t wal_size_max; /* cap of wal.log, which grows on demand from 1 MiB or the cap,
@@ -374,10 +375,11 @@ TKV_API enum tkv_status tkv_exists(struct tkv_store *store, struct tkv_slice key
                                    struct tkv_error *err) TKV_MUST_CHECK;
 
 /* Delete `key`. *ret_existed (may be NULL) says whether it was there; deleting an absent key
- * succeeds and writes nothing. Failures as for tkv_put(); but of a full disk puts leave two
- * data files' worth (option data_file_size_min), at most an eighth, to deletes and compactions.
- * A delete that finds no more than a compaction needs waits for some, if `auto_compact` is set,
- * and is refused only where those bring nothing, as where others have filled the disk. */
+ * succeeds and writes nothing. Failures as for tkv_put(); but of a full disk puts leave as much
+ * as two data files take, the longest, and at most an eighth, to deletes and compactions. A
+ * delete that finds no more than a compaction needs waits for some of them, if `auto_compact`
+ * is set, which can take seconds, and is refused only where those bring nothing, as where
+ * others have filled the disk. */
 TKV_API enum tkv_status tkv_delete(struct tkv_store *store, struct tkv_slice key,
                                    bool *ret_existed, struct tkv_error *err) TKV_MUST_CHECK;
 
@@ -408,7 +410,7 @@ TKV_API void tkv_batch_clear(struct tkv_batch *batch);         /* empty it for r
 /* Commit the batch, which stays as it is and may be written again. TKV_TOO_BIG when its
  * records, as the log takes them, exceed a quarter of `wal_size_max` or 1 GiB: compressed, if
  * the options say so, and without the values that are stored beside the log. Other failures as
- * for tkv_put(). */
+ * for tkv_put(), or, if it has deletes only, as for tkv_delete(). */
 TKV_API enum tkv_status tkv_write(struct tkv_store *store, const struct tkv_batch *batch,
                                   struct tkv_error *err) TKV_MUST_CHECK;
 

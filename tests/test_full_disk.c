@@ -11,7 +11,7 @@
 
 TEST_MAIN
 
-#define KEYS_MAX 200000u
+#define KEYS_MAX 400000u
 
 struct filled {
     struct fixture f;
@@ -317,4 +317,143 @@ TEST(deletes_do_not_fill_up_blocks_on_a_full_disk)
     CHECK(stats_of(&s.f).disk_full);
     CHECK(s.f.disk->used_bytes <= used + 8 * TKV_BLOCK_SIZE);
     end(&s.f);
+}
+
+/* ---- Space that is promised --------------------------------------------------------- */
+
+static void fill_with_large(struct filled *s)
+{
+    static const uint8_t value[40000];
+    enum tkv_status status;
+    char key[16];
+
+    reopen(&s->f);
+    while ((status = tkv_put(s->f.store, key_of(s->count, key),
+                             tkv_bytes(value, sizeof value), &err)) == TKV_OK)
+        s->is_there[s->count++] = true;
+    CHECK_EQ(status, TKV_NO_SPACE);
+}
+
+static uint64_t free_bytes(const struct filled *s)
+{
+    return s->f.disk->capacity - s->f.disk->used_bytes;
+}
+
+/* They do not pass through a memory tail. */
+TEST(large_values_leave_the_reserve_alone)
+{
+    static struct filled s;
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    fill_with_large(&s);
+    CHECK(free_bytes(&s) >= 2 * tkv_files_capacity(s.f.store));
+    CHECK_EQ(atomic_load(&s.f.store->promised_bytes), 0);
+    reopen(&s.f);
+    CHECK_EQ(delete_each(&s, 1), 0);
+    CHECK_OK(tkv_compact(s.f.store, NULL, &err));
+    put(&s.f, "k", "v");
+    end(&s.f);
+}
+
+/* Its file goes without a compaction. */
+TEST(a_large_value_can_be_deleted_where_a_compaction_has_no_room)
+{
+    static struct filled s;
+
+    begin_filled(&s, TKV_DURABILITY_ALWAYS, 64 * 1024, 0);
+    fill_with_large(&s);
+    leave_only(&s, 90 * 1024);
+    CHECK_EQ(delete_each(&s, 1), 0);
+    CHECK_OK(tkv_compact(s.f.store, NULL, &err));
+    put(&s.f, "k", "v");
+    end(&s.f);
+}
+
+TEST(what_is_promised_to_one_write_is_not_promised_to_another)
+{
+    struct fixture f = begin();
+    uint64_t left;
+
+    f.disk->capacity = f.disk->used_bytes + 2 * 1024 * 1024;
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    left = atomic_load(&f.store->put_space_left);
+    CHECK_OK(tkv_promise_puts(f.store, left - 5000, &err));
+    CHECK_EQ(tkv_promise_puts(f.store, 5000, &err), TKV_NO_SPACE);
+    CHECK_EQ(tkv_space_permits(f.store, 5000), false);
+    tkv_promise_settle(f.store, left - 5000, false);
+    CHECK_OK(tkv_promise_puts(f.store, 5000, &err));
+    tkv_promise_settle(f.store, 5000, false);
+    left = atomic_load(&f.store->delete_space_left);
+    CHECK_OK(tkv_promise_deletes(f.store, left - 5000, &err));
+    CHECK_EQ(tkv_promise_deletes(f.store, 5000, &err), TKV_NO_SPACE);
+    tkv_promise_settle(f.store, left - 5000, false);
+    CHECK_EQ(atomic_load(&f.store->promised_bytes), 0);
+    put(&f, "k", "v");
+    end(&f);
+}
+
+/* A batch lies in one file, however long. */
+TEST(the_reserve_suffices_for_the_longest_file)
+{
+    enum { BATCH = 20000 };
+    static struct filled s;
+    enum tkv_status status = TKV_OK;
+    struct tkv_batch *batch;
+    char key[16];
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    s.f.options.wal_size_max = 4 * 1024 * 1024;
+    s.f.disk->capacity = 12 * 1024 * 1024;
+    reopen(&s.f);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    while (status == TKV_OK) {
+        tkv_batch_clear(batch);
+        for (unsigned i = 0; i < BATCH; i++)
+            CHECK_OK(
+                tkv_batch_put(batch, key_of(s.count + i, key), tkv_bytes(NULL, 0), &err));
+        status = tkv_write(s.f.store, batch, &err);
+        if (status == TKV_OK) {
+            CHECK(s.count + BATCH <= KEYS_MAX);
+            memset(s.is_there + s.count, 1, BATCH);
+            s.count += BATCH;
+        }
+    }
+    CHECK_EQ(status, TKV_NO_SPACE);
+    CHECK(free_bytes(&s) >= 2 * tkv_batch_bytes(batch));
+    tkv_batch_free(batch);
+    CHECK_EQ(delete_each(&s, 3), 0);
+    check_both_can_be_emptied(&s);
+}
+
+TEST(expired_keys_make_room_on_a_full_disk)
+{
+    struct fixture f = begin_closed();
+    static const uint8_t value[1000];
+    enum tkv_status status = TKV_OK;
+    char key[16];
+
+    f.disk->capacity = 3 * 1024 * 1024;
+    reopen(&f);
+    for (unsigned i = 0; status == TKV_OK; i++)
+        status = tkv_put_expiring(f.store, key_of(i, key), tkv_bytes(value, sizeof value),
+                                  WALL_MS + 1000, &err);
+    CHECK_EQ(status, TKV_NO_SPACE);
+    f.disk->wall_ms += 2000;
+    for (unsigned tries = 0; try_put(&f, "k", "v") != TKV_OK; tries++)
+        CHECK(tries < 20);
+    end(&f);
+}
+
+TEST(no_data_file_is_longer_than_a_sixteenth_of_the_disk)
+{
+    struct fixture f = begin_closed();
+
+    f.options.data_file_size_min = f.options.data_file_size_max = 5u << 20;
+    f.disk->capacity = 8 * 1024 * 1024;
+    reopen(&f);
+    CHECK_EQ(tkv_files_capacity(f.store), 512 * 1024);
+    f.disk->capacity = 128 * 1024 * 1024;
+    reopen(&f);
+    CHECK_EQ(tkv_files_capacity(f.store), 5u << 20);
+    end(&f);
 }

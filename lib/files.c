@@ -93,8 +93,6 @@ struct tkv_datafile *tkv_files_find(struct tkv_store *store, uint64_t number)
     return NULL;
 }
 
-#define SIZE_MIN (64u * 1024)
-
 /* A compaction needs room for a file's live records beside it. */
 static uint64_t at_most_of_disk(struct tkv_store *store, uint64_t capacity)
 {
@@ -104,7 +102,7 @@ static uint64_t at_most_of_disk(struct tkv_store *store, uint64_t capacity)
 
     if (disk_bytes == 0 || capacity <= share)
         return capacity;
-    return share > SIZE_MIN ? share : SIZE_MIN;
+    return share > TKV_FILE_SIZE_MIN ? share : TKV_FILE_SIZE_MIN;
 }
 
 uint64_t tkv_files_capacity(struct tkv_store *store)
@@ -215,8 +213,13 @@ void tkv_files_unlink_hints(struct tkv_store *store)
             continue;
         tkv_files_unlink_hint(store, file);
         file->hinted_size = 0;
-        store->dir_changed = true;
     }
+}
+
+enum tkv_status tkv_files_sync_names(struct tkv_store *store, struct tkv_error *err)
+{
+    store->dir_changed = true;
+    return tkv_flush_directory(store, err);
 }
 
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file)

@@ -98,6 +98,12 @@ enum tkv_status tkv_garbage_list(struct tkv_store *store, struct tkv_garbage_lis
     return TKV_OK;
 }
 
+/* Deletes are refused, or soon will be. */
+static bool is_short(struct tkv_store *store)
+{
+    return tkv_space_is_short(store, TKV_PROMISE_SIZE_MIN);
+}
+
 /* Were all its deletes needed, and each output filled up to a block. */
 static uint64_t output_bytes_max(struct tkv_datafile *file)
 {
@@ -117,11 +123,10 @@ struct tkv_datafile *tkv_garbage_pick(struct tkv_store *store,
         s->files[i].eligible &=
             s->handles[i]->number < below && output_bytes_max(s->handles[i]) <= space;
     picked = tkv_pick(s->files, s->count, &policy);
-    if (picked == TKV_PICK_NONE && tkv_space_is_short(store)) {
+    if (picked == TKV_PICK_NONE && is_short(store)) {
         policy.everything = true; /* even what saves less than it costs */
         picked = tkv_pick(s->files, s->count, &policy);
     }
-
     return picked != TKV_PICK_NONE ? s->handles[picked] : NULL;
 }
 
@@ -145,7 +150,7 @@ bool tkv_garbage_is_dead(struct tkv_store *store, struct tkv_datafile *file)
 
 static bool rolls_everything(struct tkv_store *store, uint64_t below)
 {
-    return below != TKV_RECLAIM_AUTOMATIC || tkv_space_is_short(store);
+    return below != TKV_RECLAIM_AUTOMATIC || is_short(store);
 }
 
 /* Close an output when it is worth compacting itself. */

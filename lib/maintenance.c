@@ -51,6 +51,13 @@ enum tkv_status tkv_compact(struct tkv_store *store, uint64_t *ret_bytes_reclaim
         reclaimed = 0;
     }
     tkv_removed_finish(store);
+    if (status == TKV_OK && atomic_load(&store->disk_full)) {
+        tkv_mutex_lock(&store->upkeep);
+        status = tkv_store_check_writable(store, err);
+        if (status == TKV_OK)
+            status = tkv_files_sync_names(store, err);
+        tkv_mutex_unlock(&store->upkeep);
+    }
     if (status == TKV_OK && ret_bytes_reclaimed != NULL)
         *ret_bytes_reclaimed = total;
     return status;

@@ -5,8 +5,9 @@
  *
  *     promised  ->  written (a large value at once, the rest with its memory tail)  ->  settled
  *
- * In between it counts twice for a moment, never not at all. Small writes are not counted: all
- * that are on their way together fit into what the reserve has to spare.
+ * In between it counts twice, a large value for as long as it is being written, and never not at
+ * all. Small writes are not counted: all that are on their way together fit into what the reserve
+ * has to spare.
  *
  * Threads: any.
  */
@@ -25,15 +26,20 @@ static bool makes_longest_file(struct tkv_store *store, uint64_t bytes)
     return !tkv_draft_is_large(store, bytes) && tkv_space_note_file(store, bytes);
 }
 
-static bool TKV_COLD promise_large(struct tkv_store *store, uint64_t bytes,
-                                   _Atomic uint64_t *space_left)
+/* What is refused is not counted for a moment either: others would be refused for it. */
+static bool promise_large(struct tkv_store *store, uint64_t bytes,
+                          _Atomic uint64_t *space_left)
 {
-    if (makes_longest_file(store, bytes))
+    uint64_t promised;
+
+    if (is_within(store, bytes, space_left) && makes_longest_file(store, bytes))
         tkv_upkeep_flush(store); /* which looks */
-    atomic_fetch_add(&store->promised_bytes, bytes);
-    if (is_within(store, 0, space_left))
-        return true;
-    atomic_fetch_sub(&store->promised_bytes, bytes);
+    promised = atomic_load(&store->promised_bytes);
+    while (promised + tkv_space_unflushed(store) + bytes < atomic_load(space_left)) {
+        if (atomic_compare_exchange_weak(&store->promised_bytes, &promised,
+                                         promised + bytes))
+            return true;
+    }
     return false;
 }
 
@@ -43,7 +49,7 @@ static bool promise(struct tkv_store *store, uint64_t bytes, _Atomic uint64_t *s
                                         : promise_large(store, bytes, space_left);
 }
 
-/* Likewise, after what is in memory and what was removed have been brought to the disk. */
+/* After what is in memory was written, and what was removed has given its room back. */
 static bool TKV_COLD promise_after_look(struct tkv_store *store, uint64_t bytes,
                                         _Atomic uint64_t *space_left)
 {
@@ -109,7 +115,7 @@ static bool TKV_COLD make_room(struct tkv_store *store, uint64_t bytes)
     bool did = true;
 
     for (unsigned i = 0; i < MAKE_ROOM_STEPS && did && !is_promised; i++) {
-        did = tkv_upkeep_make_room(store);
+        did = tkv_upkeep_make_room(store, bytes);
         is_promised = promise_after_look(store, bytes, &store->delete_space_left);
     }
     return is_promised;

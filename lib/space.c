@@ -140,10 +140,9 @@ void tkv_space_note(struct tkv_store *store)
         tkv_space_exhausted(store);
 }
 
-bool tkv_space_is_short(struct tkv_store *store)
+bool tkv_space_is_short(struct tkv_store *store, uint64_t bytes)
 {
-    return atomic_load(&store->disk_full) &&
-           tkv_space_wanted(store) >= atomic_load(&store->delete_space_left);
+    return tkv_space_wanted(store) + bytes >= atomic_load(&store->delete_space_left);
 }
 
 bool tkv_space_note_file(struct tkv_store *store, uint64_t bytes)

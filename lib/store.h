@@ -30,6 +30,7 @@
 #define TKV_FLUSH_SIZE     (256u * 1024) /* look after the memory tail once so much is in it */
 #define TKV_SLOT_COUNT     (TKV_PLACE_SLOT_MAX + 1u)
 #define TKV_WAL_SIZE_FIRST (1024u * 1024)
+#define TKV_FILE_SIZE_MIN  (64u * 1024) /* as an option */
 #define TKV_DISK_SHARE     16u   /* no data file shall be more than this part of the disk */
 #define TKV_REMOVED_MAX    8u    /* removed files that may wait for the flusher */
 #define TKV_FETCH_SLOTS    1024u /* as many as an index line can name */
@@ -113,9 +114,9 @@ struct tkv_store {
     _Atomic uint64_t
         put_space_left; /* at the last look, beyond what was flushed then ... */
     _Atomic uint64_t delete_space_left; /* ... for deletes, which may take more ... */
-    _Atomic uint64_t last_space_left;   /* ... and beside what any change of files takes */
+    _Atomic uint64_t last_space_left;   /* ... and with what a compaction needs */
     _Atomic uint64_t promised_bytes;    /* to large writes that are on their way */
-    _Atomic uint64_t longest_file;      /* of records, that there is or will be */
+    _Atomic uint64_t longest_file;      /* of records, that there was or may be */
     _Atomic uint64_t disk_bytes;        /* free or not; 0: not known */
     _Atomic uint64_t flushed_bytes;     /* of the applied ones, when the last flush began */
     _Atomic uint64_t flush_kept;        /* of those, still in memory; under `upkeep` */
@@ -185,6 +186,9 @@ void tkv_files_unlink_hint(struct tkv_store *store, const struct tkv_datafile *f
 /* All of them, whose space is needed more. The next opening takes longer and writes them again.
  * With `upkeep` held. */
 void tkv_files_unlink_hints(struct tkv_store *store) TKV_COLD;
+/* What was unlinked may keep its space until the directory has been synced. With `upkeep` held. */
+enum tkv_status tkv_files_sync_names(struct tkv_store *store,
+                                     struct tkv_error *err) TKV_COLD;
 void tkv_files_unlink(struct tkv_store *store, const struct tkv_datafile *file);
 /* At which size the next data file rotates. */
 uint64_t tkv_files_capacity(struct tkv_store *store);
@@ -353,16 +357,16 @@ enum tkv_status tkv_space_note_failure(struct tkv_store *store, enum tkv_status 
 /* Would `bytes` more of anything but records leave the reserve alone? Removed files have given
  * back what they occupied before this says no. With `upkeep` held. */
 bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
-/* There is a file of records of so many bytes, or will be: the next look counts with its like.
- * False: there was a longer one. */
+/* There is a file of records of so many bytes, or may be soon: the next look counts with its
+ * like, until the store is opened again. False: there was a longer one. */
 bool tkv_space_note_file(struct tkv_store *store, uint64_t bytes);
 /* So much may a compaction write. With `upkeep` held. */
 uint64_t tkv_space_for_compaction(struct tkv_store *store);
 /* So many will be taken: until the next look writes have that much less. With `upkeep` held. */
 void tkv_space_take(struct tkv_store *store, uint64_t bytes);
 
-/* No delete has room: whatever a compaction can gain is worth it. */
-bool tkv_space_is_short(struct tkv_store *store);
+/* A delete of so many bytes has no room. */
+bool tkv_space_is_short(struct tkv_store *store, uint64_t bytes);
 
 /* ---- promise.c: space for one write ------------------------------------------------ */
 
@@ -501,9 +505,9 @@ void tkv_upkeep_expire(struct tkv_store *store);
 void tkv_upkeep_after_write(struct tkv_store *store);
 /* Write memory tails now and look how much space is left. Takes `upkeep`. */
 void tkv_upkeep_flush(struct tkv_store *store);
-/* One compaction in the caller's time. False: there is nothing to gain, and the hints were given
- * up instead. Takes `compact`. */
-bool tkv_upkeep_make_room(struct tkv_store *store) TKV_COLD;
+/* For deletes of so many bytes: one compaction in the caller's time. False: there is nothing to
+ * gain, and if they have no room the hints were given up instead. Takes `compact`. */
+bool tkv_upkeep_make_room(struct tkv_store *store, uint64_t bytes) TKV_COLD;
 /* struct tkv_wal_owner.before_wait: keep a processor awake, if the store does that. */
 void tkv_upkeep_before_wait(void *context, unsigned writers);
 

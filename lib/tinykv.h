@@ -227,7 +227,8 @@ struct tkv_options {
     /* Space and speed; most callers leave these alone. */
     uint64_t data_file_size_min; /* data files rotate at this size ... [64 KiB, 512 MiB] */
     uint64_t data_file_size_max; /* ... and at live/256 in large stores. [min, 512 MiB];
-                                    neither at more than a sixteenth of the disk */
+                                    neither at more than a sixteenth of the disk, unless one
+                                    commit is longer */
     uint64_t compact_size_min;   /* no compaction while all data is smaller. [0, 2^63) */
     double space_factor; /* compact so that disk use stays below this x live. [1.05, 10] */
     uint64_t wal_size_max; /* cap of wal.log, which grows on demand from 1 MiB or the cap,

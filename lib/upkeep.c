@@ -256,18 +256,17 @@ static void wake_who_is_needed(struct tkv_store *store)
         tkv_worker_wake(&store->compactor);
 }
 
-/* Their space may not be there before the directory has been synced. */
 static void drop_hints(struct tkv_store *store)
 {
     tkv_mutex_lock(&store->upkeep);
     if (tkv_store_check_writable(store, NULL) == TKV_OK) {
         tkv_files_unlink_hints(store);
-        (void)tkv_flush_directory(store, NULL); /* poisons when it must */
+        (void)tkv_files_sync_names(store, NULL); /* poisons when it must */
     }
     tkv_mutex_unlock(&store->upkeep);
 }
 
-bool tkv_upkeep_make_room(struct tkv_store *store)
+bool tkv_upkeep_make_room(struct tkv_store *store, uint64_t bytes)
 {
     bool did = false;
 
@@ -276,7 +275,7 @@ bool tkv_upkeep_make_room(struct tkv_store *store)
         if (tkv_garbage_wanted(store))
             (void)tkv_reclaim_step(store, TKV_RECLAIM_AUTOMATIC, &did, NULL, NULL);
     }
-    if (!did && tkv_space_is_short(store))
+    if (!did && tkv_space_is_short(store, bytes))
         drop_hints(store);
     return did;
 }

@@ -37,14 +37,13 @@ static void begin_filled(struct filled *s, enum tkv_durability durability,
     s->value_size = value_size;
 }
 
-static void fill_disk(struct filled *s)
+static void fill_rest(struct filled *s)
 {
     static const uint8_t value[1024];
     enum tkv_status status = TKV_OK;
     char key[16];
 
     CHECK(s->value_size <= sizeof value);
-    reopen(&s->f);
     while (status == TKV_OK) {
         CHECK(s->count < KEYS_MAX);
         status = tkv_put(s->f.store, key_of(s->count, key), tkv_bytes(value, s->value_size),
@@ -53,6 +52,12 @@ static void fill_disk(struct filled *s)
         s->count += status == TKV_OK;
     }
     CHECK_EQ(status, TKV_NO_SPACE);
+}
+
+static void fill_disk(struct filled *s)
+{
+    reopen(&s->f);
+    fill_rest(s);
 }
 
 /* Returns how many were refused; gives up when it is clear that more will be. */
@@ -458,5 +463,99 @@ TEST(no_data_file_is_longer_than_a_sixteenth_of_the_disk)
     f.disk->capacity = 128 * 1024 * 1024;
     reopen(&f);
     CHECK_EQ(tkv_files_capacity(f.store), 5u << 20);
+    end(&f);
+}
+
+/* ---- The last bytes ------------------------------------------------------------------ */
+
+/* Others leave so much beside what a compaction needs, and the hints. */
+static void leave_for_deletes(struct filled *s, uint64_t bytes)
+{
+    tkv_upkeep_flush(s->f.store);
+    s->f.disk->capacity -= atomic_load(&s->f.store->delete_space_left) - bytes;
+    tkv_upkeep_flush(s->f.store);
+    CHECK_EQ(atomic_load(&s->f.store->delete_space_left), bytes);
+}
+
+TEST(hints_are_given_up_for_a_delete_that_is_longer_than_what_is_left)
+{
+    static struct filled s;
+
+    for (uint64_t left = 1; left < 100; left += 9) {
+        begin_filled(&s, TKV_DURABILITY_ALWAYS, 64 * 1024, 0);
+        fill_disk(&s);
+        leave_for_deletes(&s, left);
+        CHECK_EQ(delete_each(&s, 50), 0);
+        end(&s.f);
+    }
+}
+
+TEST(hints_are_given_up_for_a_batch_of_deletes_that_is_longer_than_what_is_left)
+{
+    static struct filled s;
+    struct tkv_batch *batch;
+    char key[16];
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, 0);
+    fill_disk(&s);
+    leave_for_deletes(&s, 3000);
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    for (unsigned i = 0; i < 300; i++)
+        CHECK_OK(tkv_batch_delete(batch, key_of(i * 7, key), &err));
+    CHECK_OK(tkv_write(s.f.store, batch, &err));
+    tkv_batch_free(batch);
+    end(&s.f);
+}
+
+static struct tkv_batch *batch_of(unsigned count, unsigned from, size_t value_size)
+{
+    static const uint8_t value[60000];
+    struct tkv_batch *batch;
+    char key[16];
+
+    CHECK_OK(tkv_batch_new(&batch, &err));
+    for (unsigned i = from; i < from + count; i++)
+        CHECK_OK(tkv_batch_put(batch, key_of(i, key), tkv_bytes(value, value_size), &err));
+    return batch;
+}
+
+/* The one that its space was given up for may be the last that changes the directory. */
+TEST(the_room_of_a_long_file_that_was_compacted_comes_back)
+{
+    enum { BATCH = 10000, VALUE_SIZE = 300 };
+    static struct filled s;
+    struct tkv_batch *batch = batch_of(BATCH, 0, VALUE_SIZE);
+
+    begin_filled(&s, TKV_DURABILITY_NONE, 64 * 1024, VALUE_SIZE);
+    s.f.options.wal_size_max = 16 * 1024 * 1024;
+    s.f.disk->capacity = 24 * 1024 * 1024;
+    reopen(&s.f);
+    CHECK_OK(tkv_write(s.f.store, batch, &err));
+    tkv_batch_free(batch);
+    memset(s.is_there, 1, BATCH);
+    s.count = BATCH;
+    fill_rest(&s);
+    CHECK_EQ(delete_each(&s, 4), 0);
+    CHECK_OK(tkv_compact(s.f.store, NULL, &err));
+    put(&s.f, "k", "v");
+    end(&s.f);
+}
+
+TEST(a_batch_that_is_refused_takes_no_room_from_others)
+{
+    struct fixture f = begin_closed();
+    struct tkv_batch *batch = batch_of(900, 0, 60000);
+    uint64_t left;
+
+    f.options.wal_size_max = 256u << 20;
+    f.disk->capacity = 48u << 20;
+    reopen(&f);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    left = atomic_load(&f.store->put_space_left);
+    CHECK_EQ(tkv_write(f.store, batch, &err), TKV_NO_SPACE);
+    tkv_batch_free(batch);
+    CHECK_EQ(atomic_load(&f.store->put_space_left), left);
+    CHECK_EQ(atomic_load(&f.store->promised_bytes), 0);
+    put(&f, "k", "v");
     end(&f);
 }

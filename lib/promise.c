@@ -27,8 +27,8 @@ static bool makes_longest_file(struct tkv_store *store, uint64_t bytes)
 }
 
 /* What is refused is not counted for a moment either: others would be refused for it. */
-static bool promise_large(struct tkv_store *store, uint64_t bytes,
-                          _Atomic uint64_t *space_left)
+static bool TKV_COLD promise_large(struct tkv_store *store, uint64_t bytes,
+                                   _Atomic uint64_t *space_left)
 {
     uint64_t promised;
 

@@ -246,6 +246,49 @@ TEST(a_store_on_a_full_disk_opens_again)
     end(&f);
 }
 
+/* Killed after so many puts, on a disk that somebody else has filled since. Says whether the
+ * opening, refused, had removed anything. */
+static bool check_refused_opening(unsigned count)
+{
+    struct tkv_open_report report = {0};
+    struct fixture f = begin_closed();
+    struct simdisk *killed;
+
+    f.options.wal_size_max = 1024 * 1024;
+    reopen(&f);
+    for (unsigned i = 0; i < count; i++)
+        put_number(&f, i, 0, 3000);
+    killed = simdisk_clone(f.disk);
+    (void)tkv_close(f.store, NULL);
+    simdisk_free(f.disk);
+    f.disk = killed;
+    f.store = NULL;
+    f.disk->capacity = f.disk->used_bytes;
+    CHECK_EQ(tkv_open_on(&f.disk->os, "", &f.options, &f.store, &report, &err),
+             TKV_NO_SPACE);
+    f.options.read_only = true;
+    for (int round = 0; round < 2; round++) {
+        reopen(&f);
+        CHECK_EQ(stats_of(&f).keys, count);
+        for (unsigned i = 0; i < count; i++)
+            check_number(&f, i, 0, 3000);
+        f.options.read_only = false;
+        f.disk->capacity = UINT64_MAX;
+    }
+    end(&f);
+    return report.files_removed > 0;
+}
+
+/* Files of records that no manifest lists may be gone: the log has what was in them. */
+TEST(an_opening_that_a_full_disk_refuses_takes_nothing_that_counts)
+{
+    unsigned removing = 0;
+
+    for (unsigned count = 50; count < 110; count++)
+        removing += check_refused_opening(count);
+    CHECK(removing > 0 && removing < 60);
+}
+
 /* Room for two data files, or an eighth of the disk, beside what is in memory. */
 static void check_reserve(const struct fixture *f)
 {

@@ -111,17 +111,16 @@ struct tkv_store {
     /* Set when somebody has been asked, so that a hundred thousand puts wake a thread once. */
     atomic_bool flush_asked, reclaim_asked, retire_asked;
     atomic_bool puts_are_new; /* the last put that came alone was of a new key */
-    _Atomic uint64_t
-        put_space_left; /* at the last look, beyond what was flushed then ... */
-    _Atomic uint64_t delete_space_left; /* ... for deletes, which may take more ... */
-    _Atomic uint64_t last_space_left;   /* ... and with what a compaction needs */
-    _Atomic uint64_t promised_bytes;    /* to large writes that are on their way */
-    _Atomic uint64_t longest_file;      /* of records, that there was or may be */
-    _Atomic uint64_t disk_bytes;        /* free or not; 0: not known */
-    _Atomic uint64_t flushed_bytes;     /* of the applied ones, when the last flush began */
-    _Atomic uint64_t flush_kept;        /* of those, still in memory; under `upkeep` */
-    _Atomic uint64_t log_head;          /* log position applied */
-    _Atomic uint64_t log_released;      /* log position of the last checkpoint */
+    /* At the last look, beyond what was flushed then: for puts, for deletes, which may take more,
+     * and with what a compaction needs. */
+    _Atomic uint64_t put_space_left, delete_space_left, last_space_left;
+    _Atomic uint64_t promised_bytes; /* to large writes that are on their way */
+    _Atomic uint64_t longest_file;   /* of records, that there was or may be */
+    _Atomic uint64_t disk_bytes;     /* free or not; 0: not known */
+    _Atomic uint64_t flushed_bytes;  /* of the applied ones, when the last flush began */
+    _Atomic uint64_t flush_kept;     /* of those, still in memory; under `upkeep` */
+    _Atomic uint64_t log_head;       /* log position applied */
+    _Atomic uint64_t log_released;   /* log position of the last checkpoint */
     _Atomic uint64_t log_capacity;
     uint64_t log_bytes;              /* of wal.log when it was opened */
     _Atomic uint64_t reclaim_futile; /* garbage when there was nothing to gain; or 0 */
@@ -362,11 +361,10 @@ bool tkv_space_permits(struct tkv_store *store, uint64_t bytes);
 bool tkv_space_note_file(struct tkv_store *store, uint64_t bytes);
 /* So much may a compaction write. With `upkeep` held. */
 uint64_t tkv_space_for_compaction(struct tkv_store *store);
-/* So many will be taken: until the next look writes have that much less. With `upkeep` held. */
-void tkv_space_take(struct tkv_store *store, uint64_t bytes);
-
 /* A delete of so many bytes has no room. */
 bool tkv_space_is_short(struct tkv_store *store, uint64_t bytes);
+/* So many will be taken: until the next look writes have that much less. With `upkeep` held. */
+void tkv_space_take(struct tkv_store *store, uint64_t bytes);
 
 /* ---- promise.c: space for one write ------------------------------------------------ */
 

@@ -236,8 +236,8 @@ struct tkv_options {
                               and above an eighth of the cap. Values above a quarter of the
                               cap are stored beside the log. [64 KiB, 16 GiB; 512 MiB with
                               pointers of 32 bits] */
-    uint64_t
-        expected_keys; /* size the index for so many keys at once; 0 does not. [0, 2^40] */
+    /* Size the index for so many keys at once; 0 does not. [0, 2^40] */
+    uint64_t expected_keys;
     /* ALWAYS, Linux: for so long after a group of one or few writers went to the device, keep a
      * processor awake with a thread that runs where nobody else in its control group wants to
      * (SCHED_IDLE). Commits return sooner where processors wake slowly, as in many virtual
@@ -293,7 +293,8 @@ struct tkv_open_report {
  * fails, as far as it got. Fails with TKV_BUSY when the store is open elsewhere, TKV_CORRUPT
  * when acknowledged bytes are damaged (nothing is changed then), TKV_NOT_FOUND when there is
  * no store and `create` is false, TKV_UNSUPPORTED for a newer format or a network file system,
- * TKV_INVALID for an option out of range, TKV_IO, TKV_NO_SPACE and TKV_NO_MEMORY.
+ * TKV_INVALID for an option out of range, TKV_IO, TKV_NO_SPACE (the store can still be read, and
+ * opens once there is room) and TKV_NO_MEMORY.
  */
 TKV_API enum tkv_status tkv_open(const char *directory, const struct tkv_options *options,
                                  struct tkv_store **ret_store,

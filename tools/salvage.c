@@ -109,7 +109,7 @@ static bool is_source(const struct salvage *s)
 static int check_target_is_free(const char *directory)
 {
     struct tkv_options options = TKV_OPTIONS_DEFAULT;
-    struct tkv_store *store;
+    struct tkv_store *store = NULL;
     struct tkv_error err;
     enum tkv_status status;
 
@@ -118,7 +118,7 @@ static int check_target_is_free(const char *directory)
     status = tkv_open(directory, &options, &store, NULL, &err);
     if (status == TKV_NOT_FOUND)
         return DONE;
-    if (status != TKV_OK)
+    if (status != TKV_OK && status != TKV_CORRUPT) /* that is a store as well */
         return complain_of(&err);
     (void)tkv_close(store, NULL); /* nothing was written */
     return complain_usage("there is a store in %s: salvage makes a new one", directory);

@@ -706,6 +706,11 @@ salvage_leaves_a_store_that_is_there_as_it_is() {
     on 2 salvage other
     complains 'there is a store in other'
     cksum other/* | cmp - sums
+    damage other/MANIFEST 20
+    cksum other/* >sums
+    on 2 salvage other
+    complains 'there is a store in other'
+    cksum other/* | cmp - sums
 }
 
 salvage_prints_json() {

@@ -289,6 +289,73 @@ TEST(an_opening_that_a_full_disk_refuses_takes_nothing_that_counts)
     CHECK(removing > 0 && removing < 60);
 }
 
+/* A manifest has its name, and nobody has made that durable: what a process leaves that is killed
+ * there, before each such sync of a compaction. */
+#define KILLED_MAX 16u
+static struct simdisk *killed_there[KILLED_MAX];
+static unsigned killed_count;
+
+static void keep_before_sync_of_names(struct simdisk *disk, enum simdisk_call call)
+{
+    if (call == SIMDISK_SYNC_DIR && killed_count < KILLED_MAX)
+        killed_there[killed_count++] = simdisk_clone(disk);
+}
+
+static void check_overwritten(struct fixture *f)
+{
+    for (unsigned i = 0; i < 100; i++)
+        check_number(f, i, i % 3 != 0, 3000);
+}
+
+static unsigned unlinked;
+
+/* The power fails, and of the names any may be as they were. */
+static void check_names_lost(struct simdisk *disk, enum simdisk_call call)
+{
+    struct fixture f = begin_closed();
+
+    unlinked += call == SIMDISK_UNLINK;
+    for (uint64_t choice = 0; choice < 8; choice++) {
+        simdisk_free(f.disk);
+        f.disk = simdisk_survivor(disk, SIMDISK_ENTRIES_LOST, choice, SIMDISK_PAGE);
+        reopen(&f);
+        check_overwritten(&f);
+        CHECK_OK(tkv_close(f.store, &err));
+        f.store = NULL;
+    }
+    end(&f);
+}
+
+TEST(an_opening_unlinks_nothing_that_a_lost_name_would_bring_back)
+{
+    struct fixture f = begin_closed();
+
+    f.options.auto_compact = false;
+    reopen(&f);
+    for (unsigned i = 0; i < 100; i++)
+        put_number(&f, i, 0, 3000);
+    for (unsigned i = 0; i < 100; i++)
+        if (i % 3 != 0)
+            put_number(&f, i, 1, 3000);
+    CHECK_OK(tkv_checkpoint(f.store, &err));
+    f.disk->before_call = keep_before_sync_of_names;
+    CHECK_OK(tkv_compact(f.store, NULL, &err));
+    f.disk->before_call = NULL;
+    end(&f);
+    CHECK(killed_count > 0);
+    for (unsigned i = 0; i < killed_count; i++) {
+        struct fixture k = begin_closed();
+
+        simdisk_free(k.disk);
+        k.disk = killed_there[i];
+        k.disk->before_call = check_names_lost;
+        reopen(&k);
+        k.disk->before_call = NULL;
+        end(&k);
+    }
+    CHECK(unlinked > 0);
+}
+
 /* Room for two data files, or an eighth of the disk, beside what is in memory. */
 static void check_reserve(const struct fixture *f)
 {

@@ -82,6 +82,17 @@ static inline void cut_power(struct fixture *f)
     reopen(f);
 }
 
+/* What a killed process leaves, not yet opened; the old one is abandoned. */
+static inline void kill_process(struct fixture *f)
+{
+    struct simdisk *after = simdisk_clone(f->disk);
+
+    (void)tkv_close(f->store, NULL);
+    simdisk_free(f->disk);
+    f->disk = after;
+    f->store = NULL;
+}
+
 static inline enum tkv_status try_put(const struct fixture *f, const char *key,
                                       const char *value)
 {

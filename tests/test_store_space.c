@@ -252,17 +252,12 @@ static bool check_refused_opening(unsigned count)
 {
     struct tkv_open_report report = {0};
     struct fixture f = begin_closed();
-    struct simdisk *killed;
 
     f.options.wal_size_max = 1024 * 1024;
     reopen(&f);
     for (unsigned i = 0; i < count; i++)
         put_number(&f, i, 0, 3000);
-    killed = simdisk_clone(f.disk);
-    (void)tkv_close(f.store, NULL);
-    simdisk_free(f.disk);
-    f.disk = killed;
-    f.store = NULL;
+    kill_process(&f);
     f.disk->capacity = f.disk->used_bytes;
     CHECK_EQ(tkv_open_on(&f.disk->os, "", &f.options, &f.store, &report, &err),
              TKV_NO_SPACE);
@@ -342,7 +337,7 @@ TEST(an_opening_unlinks_nothing_that_a_lost_name_would_bring_back)
     CHECK_OK(tkv_compact(f.store, NULL, &err));
     f.disk->before_call = NULL;
     end(&f);
-    CHECK(killed_count > 0);
+    CHECK(killed_count > 0 && killed_count < KILLED_MAX);
     for (unsigned i = 0; i < killed_count; i++) {
         struct fixture k = begin_closed();
 
@@ -372,7 +367,6 @@ static void check_reserve(const struct fixture *f)
 static void check_full_disk_after_kill(enum tkv_durability durability, uint64_t capacity)
 {
     struct fixture f = begin_closed();
-    struct simdisk *killed;
     unsigned count;
 
     f.options.durability = durability;
@@ -382,11 +376,7 @@ static void check_full_disk_after_kill(enum tkv_durability durability, uint64_t 
     reopen(&f);
     count = fill_disk(&f);
     check_reserve(&f);
-    killed = simdisk_clone(f.disk);
-    (void)tkv_close(f.store, NULL);
-    simdisk_free(f.disk);
-    f.disk = killed;
-    f.store = NULL;
+    kill_process(&f);
     reopen(&f);
     check_heals(&f, count);
     end(&f);

@@ -17,7 +17,7 @@ for number, name in enumerate(LAYERS):
 
 problems = []
 for directory in ("lib", "wal", "compactor"):
-    for file in sorted(os.listdir(directory)):
+    for file in sorted(name for name in os.listdir(directory) if name.endswith((".c", ".h"))):
         path = os.path.join(directory, file)
         source = open(path, encoding="utf-8").read()
         source = re.sub(r"/\*.*?\*/", "", source, flags=re.S)

@@ -54,6 +54,17 @@ a_meson_project_has_it_as_a_subproject() {
     [ -z "$(find stage -name '*tinykv*' 2>/dev/null)" ]
 }
 
+a_subproject_shows_its_user_no_header_but_its_own() {
+    outside_project project
+    mkdir project/subprojects
+    ln -s "$source" project/subprojects/tinykv
+    meson setup build project --wrap-mode=forcefallback
+    ninja -C build -t commands outside | grep 'outside\.c' | tr ' ' '\n' | sed -n 's/^-I//p' >seen
+    [ -s seen ]
+    [ "$(cd build && xargs -I DIRECTORY find DIRECTORY -maxdepth 1 -name '*.h' <../seen |
+        sed 's:.*/::')" = tinykv.h ]
+}
+
 a_wrap_file_provides_it() {
     outside_project project
     mkdir project/subprojects
